@@ -1,0 +1,1 @@
+"""Okiba (置き場): put a file into a bucket and your Python function runs."""

@@ -1,0 +1,160 @@
+"""Everything that can go wrong, as one tree; its second level says who acts next.
+
+    OkibaError
+    ├── CallerError            do not resend: the request itself is wrong (4xx)
+    │   ├── InvalidParameter       a field's value is refused; names the field and the limit
+    │   ├── InvalidRequestContent  the body is not what it should be (JSON, event, package)
+    │   ├── RequestTooLarge        413; says what was seen and what is allowed
+    │   ├── NotFound               404
+    │   ├── Conflict               409; someone else's state stands in the way
+    │   ├── PreconditionFailed     412; the revision named is not the current one
+    │   ├── AccessDenied           403; also a bad signature
+    │   ├── Throttled              429; the limit is reached, try later
+    │   └── Unsupported            a feature that this release does not have, named
+    ├── FunctionError          the user's code failed: the retry policy decides
+    └── PlatformError          Okiba or its surroundings failed: back to the queue, costs no retry
+        ├── SlotLost               the slot died or fell silent under an invocation
+        ├── NoSlot                 no slot became free in time
+        └── StoreUnavailable       Redis or the object store did not answer, or is full
+
+Adapters translate vendors' errors into these and chain them. What is unlucky but normal (no slot yet, a late second
+outcome) is a value, not an error. A message says what was seen and what was expected.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class OkibaError(Exception):
+    """The root; `code` is the error's name on the wire (AWS's where AWS has one), `status` its HTTP status."""
+
+    code: ClassVar[str] = "ServiceException"
+    status: ClassVar[int] = 500
+
+
+class CallerError(OkibaError):
+    """The request is wrong and would be wrong again."""
+
+    code = "InvalidRequest"
+    status = 400
+
+
+class InvalidParameter(CallerError):
+    """A field's value is refused; the message names the field, what was seen and what is allowed."""
+
+    code = "InvalidParameterValueException"
+
+
+class InvalidRequestContent(CallerError):
+    """The body could not be read as what it must be."""
+
+    code = "InvalidRequestContentException"
+
+
+class RequestTooLarge(CallerError):
+    """The body is larger than allowed.
+
+    Args:
+        seen: Bytes seen, or announced by the sender.
+        limit: Bytes allowed.
+    """
+
+    code = "RequestTooLargeException"
+    status = 413
+
+    def __init__(self, seen: int, limit: int) -> None:
+        super().__init__(f"Request must be smaller than {limit} bytes for the InvokeFunction operation, got {seen}")
+        self.seen, self.limit = seen, limit
+
+
+class NotFound(CallerError):
+    """What the request names does not exist."""
+
+    code = "ResourceNotFoundException"
+    status = 404
+
+
+class Conflict(CallerError):
+    """The resource is in a state, or in somebody's hands, that forbids this now."""
+
+    code = "ResourceConflictException"
+    status = 409
+
+
+class PreconditionFailed(CallerError):
+    """The revision that the caller named is not the current one."""
+
+    code = "PreconditionFailedException"
+    status = 412
+
+
+class AccessDenied(CallerError):
+    """Who calls is unknown, or may not do this.
+
+    Args:
+        code: The wire name, since AWS tells apart a missing token, an unknown key and a bad signature.
+    """
+
+    status = 403
+
+    def __init__(self, message: str, code: str = "AccessDeniedException") -> None:
+        super().__init__(message)
+        self.wire_code = code
+
+
+class Throttled(CallerError):
+    """A concurrency limit is reached.
+
+    Args:
+        reason: AWS's Reason field, such as `ReservedFunctionConcurrentInvocationLimitExceeded`.
+    """
+
+    code = "TooManyRequestsException"
+    status = 429
+
+    def __init__(self, reason: str = "ConcurrentInvocationLimitExceeded") -> None:
+        super().__init__("Rate Exceeded.")
+        self.reason = reason
+
+
+class Unsupported(CallerError):
+    """A feature of AWS that this release of Okiba does not have; the message names it."""
+
+    code = "InvalidParameterValueException"
+
+
+class FunctionError(OkibaError):
+    """The user's code failed; `payload` is AWS's error JSON for it.
+
+    Args:
+        payload: Shape `{errorMessage, errorType, requestId?, stackTrace?}`.
+    """
+
+    code = "Unhandled"
+    status = 200
+
+    def __init__(self, payload: dict[str, Any]) -> None:
+        super().__init__(f"{payload.get('errorType')}: {payload.get('errorMessage')}")
+        self.payload = payload
+
+
+class PlatformError(OkibaError):
+    """Okiba or what it stands on failed; the work goes back to the queue at no cost to its retries."""
+
+    code = "ServiceException"
+    status = 503
+
+
+class SlotLost(PlatformError):
+    """The slot died or fell silent while an invocation was in it; nothing is known of the invocation's end."""
+
+    status = 502
+
+
+class NoSlot(PlatformError):
+    """No slot became free within the time that a call may wait."""
+
+
+class StoreUnavailable(PlatformError):
+    """Redis or the object store did not answer in time, refused, or is full. Nothing was stored."""

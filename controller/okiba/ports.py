@@ -1,0 +1,302 @@
+"""What `flow` asks of the world: a few Protocols, which `adapters` fulfil and `apps` introduces to each other.
+
+Every coroutine here has a deadline of its own inside its adapter and raises `StoreUnavailable` when it passes, or
+when the other side refuses; nothing else of a vendor's comes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from okiba.core.function import Function
+from okiba.core.invocation import Invocation, Outcome
+
+
+# --- ingest -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RawNotification:
+    """A notification exactly as it arrived, stored before anything looked into it.
+
+    Args:
+        entry: The stream's id of it.
+        lane: Which sender: `direct`, `queued`, or a name of another store's.
+        received_ms: Wall clock of the gateway.
+    """
+
+    entry: str
+    lane: str
+    received_ms: int
+    body: bytes
+
+
+class Inbox(Protocol):
+    """The durable stream of raw notifications, and the quarantine beside it."""
+
+    async def store(self, lane: str, body: bytes, received_ms: int) -> None:
+        """The notification is durable when this returns."""
+        ...
+
+    async def read(self, count: int, wait_ms: int) -> list[RawNotification]:
+        """The next unread notifications, waiting up to `wait_ms` for the first; earlier unsettled ones come first."""
+        ...
+
+    async def settle(self, entries: Sequence[str]) -> None:
+        """These have been routed (or quarantined) and are never read again."""
+        ...
+
+    async def quarantine(self, notification: RawNotification, reason: str) -> None:
+        """Sets a notification aside that nobody can read; bounded, counted, shown by `okiba status`."""
+        ...
+
+
+# --- the queue of one function, and its ledger ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An asynchronous invocation to be accepted.
+
+    Args:
+        event_id: What makes it the same event when it is told again (decided in `core.event`); unique per function.
+        request_id: AWS's request id, derived from the event id for bucket events, so that it too stays the same.
+        source: `s3` or `invoke`.
+        accepted_ms: Wall clock when Okiba first had it durably.
+    """
+
+    function: str
+    event_id: str
+    request_id: str
+    payload: bytes
+    source: str
+    accepted_ms: int
+    trace_id: str = ""
+    client_context: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One attempt's right to run; a later attempt of the same work makes it void.
+
+    Args:
+        attempt: Attempts begun, this one included; function errors only (platform failures give theirs back).
+        losses: How often a slot died under it; at three it is poison.
+        token: Fences this attempt: settling with another token changes nothing.
+        backlog: How many more wait behind it in the queue at this moment.
+    """
+
+    work: Work
+    attempt: int
+    losses: int
+    token: str
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Work that will not be tried again, whole.
+
+    Args:
+        reason: `RetriesExhausted`, `EventAgeExceeded`, `Poison`, `ZeroReservedConcurrency`, `FunctionDeleted`.
+        error: The last error's JSON.
+    """
+
+    id: str
+    work: Work
+    reason: str
+    attempts: int
+    losses: int
+    error: bytes
+    died_ms: int
+
+
+class Queue(Protocol):
+    """Every function's queue, ledger, delayed retries and dead letters; one script an arrow."""
+
+    async def accept(self, works: Sequence[Work]) -> list[bool]:
+        """Durable when this returns; False where the ledger has seen the event before (and nothing was added)."""
+        ...
+
+    async def lease(self, function: str, count: int, now_ms: int) -> list[Lease]:
+        """Up to `count` pieces of waiting work, retries that are due first."""
+        ...
+
+    async def succeed(self, lease: Lease, outcome: Outcome) -> bool:
+        """The event's one end: succeeded. False when the lease was void."""
+        ...
+
+    async def retry(self, lease: Lease, outcome: Outcome, due_ms: int, *, lost: bool, gives_back: bool) -> bool:
+        """Back into the queue, not before `due_ms`; `gives_back` when the attempt does not count."""
+        ...
+
+    async def bury(self, lease: Lease, outcome: Outcome, reason: str) -> bool:
+        """The event's one end: dead-lettered, with everything needed to run it again."""
+        ...
+
+    async def recover(self, function: str) -> list[Lease]:
+        """What an earlier life of this gateway had leased and not settled; each is leased again to this one."""
+        ...
+
+    async def depths(self, functions: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Per function (waiting and delayed, age in ms of the oldest)."""
+        ...
+
+    async def dead_letters(self, function: str, after: str, count: int) -> list[DeadLetter]:
+        """Oldest first, from the one behind `after` (empty: from the beginning)."""
+        ...
+
+
+# --- the registry and its followers ------------------------------------------------------------------------------------
+
+
+class Registry(Protocol):
+    """Functions, durably; the truth about them."""
+
+    async def get(self, name: str) -> Function | None: ...
+
+    async def put(self, function: Function, *, replaces: str | None) -> None:
+        """Stores it if the stored revision is `replaces` (None: if there is none).
+
+        Raises:
+            PreconditionFailed: Another revision is there.
+        """
+        ...
+
+    async def delete(self, name: str) -> bool: ...
+
+    async def all(self) -> list[Function]: ...
+
+    def changes(self) -> AsyncIterator[str]:
+        """Names of functions and `key:ID` of keys as they change, from this call on; never ends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a key belongs to.
+
+    Args:
+        name: `admin`, or the function's name.
+        secret: The key's secret, in clear, in memory only.
+    """
+
+    access_key: str
+    secret: str
+    name: str
+    enabled: bool = True
+
+
+class Keys(Protocol):
+    """Key pairs that Okiba issued; secrets are encrypted where they lie."""
+
+    async def get(self, access_key: str) -> Principal | None: ...
+
+    async def put(self, principal: Principal) -> None: ...
+
+    async def delete(self, access_key: str) -> None: ...
+
+    async def all(self) -> list[Principal]: ...
+
+
+class Logs(Protocol):
+    """Functions' output, kept after their slots are gone; bounded by bytes a function."""
+
+    async def append(self, function: str, slot: str, from_offset: int, time_ms: int, body: bytes, dropped: int) -> None: ...
+
+    async def read(self, function: str, after: str, wait_ms: int) -> list[LogChunk]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Output of one slot as it was pulled; `dropped` bytes before it were lost."""
+
+    id: str
+    slot: str
+    time_ms: int
+    body: bytes
+    dropped: int
+
+
+# --- slots ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SlotAddress:
+    """A slot somewhere.
+
+    Args:
+        id: Unique for ever.
+        kind: The pool it was made for: `python3.11`, or `python3.11+<layer hash>` with that layer preloaded.
+        address: `unix:/path` or `tcp:host:port` of its agent.
+        function: Whose it has become; empty while warm.
+        revision: Which revision of it.
+    """
+
+    id: str
+    kind: str
+    address: str
+    function: str = ""
+    revision: str = ""
+
+
+class Fleet(Protocol):
+    """Where slots come from, as a gateway sees it. Nothing here waits: answers come as calls to the listener.
+
+    The controller deals warm slots ahead of time, so that a claim is a look into memory.
+    """
+
+    def claim(self, kinds: Sequence[str]) -> SlotAddress | None:
+        """A warm slot of the first kind that has one, now this gateway's; None when all are empty."""
+        ...
+
+    def took(self, slot: SlotAddress) -> None:
+        """Tells the controller whose the slot has become, for a gateway that comes after this one."""
+        ...
+
+    def want(self, kind: str, count: int) -> None:
+        """So many calls wait for slots of this kind right now; replaces what was said before."""
+        ...
+
+    def retire(self, slot_id: str) -> None:
+        """The slot has no use any more: its processes are to end."""
+        ...
+
+
+class FleetListener(Protocol):
+    """What a fleet tells its gateway."""
+
+    def slot_dealt(self, slot: SlotAddress) -> None:
+        """A warm slot is ready to be claimed, or (with `function`) one of an earlier gateway's is to be taken over."""
+        ...
+
+    def slot_gone(self, slot_id: str, reason: str) -> None:
+        """The slot's processes have ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a worker says first on a new connection.
+
+    Args:
+        init_error: The error JSON when its init phase failed, else None.
+        outcomes: Request ids whose outcomes it keeps.
+    """
+
+    worker: str
+    init_us: int
+    init_error: bytes | None
+    outcomes: tuple[str, ...]
+
+
+class Slot(Protocol):
+    """The one connection to a specialised slot."""
+
+    id: str
+
+    async def invoke(self, invocation: Invocation, timeout_ms: int) -> Outcome:
+        """Runs it; every way it can end is an Outcome. The caller must not call twice at a time."""
+        ...
