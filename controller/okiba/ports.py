@@ -6,12 +6,15 @@ when the other side refuses; nothing else of a vendor's comes through.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from okiba.core.function import Function
+from okiba.core.binding import Binding
+from okiba.core.function import Function, Layer
 from okiba.core.invocation import Invocation, Outcome
+from okiba.core.layer import LayerIntent
+from okiba.core.s3_policy import StoreUser
 
 
 # --- ingest -------------------------------------------------------------------------------------------------------
@@ -51,6 +54,40 @@ class Inbox(Protocol):
     async def quarantine(self, notification: RawNotification, reason: str) -> None:
         """Sets a notification aside that nobody can read; bounded, counted, shown by `okiba status`."""
         ...
+
+    async def quarantined(self, count: int) -> Quarantine:
+        """What was set aside: how much ever, and the newest `count`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A notification that nobody could read.
+
+    Args:
+        body: Its first 64 KiB.
+        size: Bytes of the whole.
+    """
+
+    id: str
+    lane: str
+    received_ms: int
+    reason: str
+    body: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The quarantine as it stands.
+
+    Args:
+        total: Ever set aside, those since trimmed included.
+        newest: Newest first.
+    """
+
+    total: int
+    newest: tuple[Quarantined, ...]
 
 
 # --- the queue of one function, and its ledger ------------------------------------------------------------------------
@@ -93,6 +130,11 @@ class Lease:
     losses: int
     token: str
     backlog: int
+
+    @property
+    def accepted_ms(self) -> int:
+        """Wall clock when Okiba first had the work; what its age counts from."""
+        return self.work.accepted_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +188,21 @@ class Queue(Protocol):
 
     async def dead_letters(self, function: str, after: str, count: int) -> list[DeadLetter]:
         """Oldest first, from the one behind `after` (empty: from the beginning)."""
+        ...
+
+    async def dead_letter(self, function: str, letter_id: str) -> DeadLetter | None:
+        """One of them, by its id."""
+        ...
+
+    async def dead_counts(self, functions: Sequence[str]) -> dict[str, int]:
+        """Dead letters kept, per function."""
+        ...
+
+    async def forget(self, function: str) -> int:
+        """The function is gone: all its open work ends as dead letters (`FunctionDeleted`), which stay for 7 days.
+
+        Returns how much work ended so. What was leased becomes void. May be called again.
+        """
         ...
 
 
@@ -206,7 +263,13 @@ class Logs(Protocol):
 
     async def append(self, function: str, slot: str, from_offset: int, time_ms: int, body: bytes, dropped: int) -> None: ...
 
-    async def read(self, function: str, after: str, wait_ms: int) -> list[LogChunk]: ...
+    async def read(self, function: str, after: str, wait_ms: int) -> list[LogChunk]:
+        """Oldest first, from the one behind `after` (empty: all there is), waiting up to `wait_ms` for the first."""
+        ...
+
+    async def forget(self, function: str) -> None:
+        """The function is gone: its output stays for 7 days."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +339,10 @@ class FleetListener(Protocol):
         """The slot's processes have ended."""
         ...
 
+    def fleet_synced(self) -> None:
+        """Every slot that existed when this gateway said hello has been dealt."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
@@ -295,8 +362,110 @@ class Greeting:
 class Slot(Protocol):
     """The one connection to a specialised slot."""
 
-    id: str
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def revision(self) -> str:
+        """The function's revision that it was specialised for."""
+        ...
+
+    @property
+    def dead(self) -> bool:
+        """It can take no more invocations."""
+        ...
+
+    @property
+    def greeting(self) -> Greeting: ...
 
     async def invoke(self, invocation: Invocation, timeout_ms: int) -> Outcome:
         """Runs it; every way it can end is an Outcome. The caller must not call twice at a time."""
+        ...
+
+    async def collect(self, request_id: str) -> Outcome | None:
+        """The outcome kept of an invocation asked for in an earlier life of this gateway."""
+        ...
+
+    def release(self) -> None:
+        """Lets go of the connection."""
+        ...
+
+
+class SlotOpener(Protocol):
+    """Makes a function's slot out of a warm one, or takes over one that was made before."""
+
+    async def open(self, address: SlotAddress, function: Function, on_dead: Callable[[Slot], None]) -> Slot:
+        """Specialised if `address` names no function yet, connected, greeted.
+
+        Raises:
+            SlotLost: The slot is gone, refuses, or did not greet.
+        """
+        ...
+
+    async def running(self, address: SlotAddress) -> str:
+        """The request id that runs in a slot of an earlier life, or empty; never raises."""
+        ...
+
+
+# --- preparing functions --------------------------------------------------------------------------------------------
+
+
+class CodeShelf(Protocol):
+    """Deployed packages, unpacked where slots read them."""
+
+    async def ensure(self, sha256: str) -> None:
+        """The package lies unpacked in its folder.
+
+        Raises:
+            NotFound: It is not stored.
+            InvalidParameter: It cannot be unpacked.
+        """
+        ...
+
+    async def sweep(self, referenced: Collection[str], now_ms: int) -> None:
+        """Packages that nothing refers to, and has not for a while, are gone."""
+        ...
+
+
+class LayerShelf(Protocol):
+    """Layers, and what is wanted of those that are not there yet."""
+
+    def is_built(self, layer_hash: str) -> bool:
+        """Whether the layer lies in its folder, whole."""
+        ...
+
+    async def read(self, layer_hash: str) -> LayerIntent | None:
+        """What is known of building it."""
+        ...
+
+    async def want(self, layer: Layer, runtime: str, now_ms: int) -> None:
+        """A job is to build it; safe to repeat."""
+        ...
+
+
+class StoreAdmin(Protocol):
+    """The object store's buckets and users. These calls block: they are made in threads."""
+
+    def buckets(self) -> list[str]:
+        """Every bucket's name."""
+        ...
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """The bucket exists when this returns."""
+        ...
+
+    def announce(self, bucket: str, bindings: Iterable[Binding]) -> bool:
+        """The bucket announces what these bindings of all functions need; True when that was a change."""
+        ...
+
+    def users(self) -> list[StoreUser]:
+        """Every function's user that Okiba has made."""
+        ...
+
+    def ensure_user(self, user: StoreUser, secret: str, policy: Mapping[str, Any], *, enabled: bool = True) -> None:
+        """The user exists with this secret and exactly this policy, and may use them if it is enabled."""
+        ...
+
+    def remove_user(self, user: StoreUser) -> None:
+        """Neither the user nor its policy exists when this returns."""
         ...

@@ -87,6 +87,15 @@ class Settings:
     warm_layers: int = 4
     """At most so many layers, those used last, have warm slots."""
 
+    max_slots: int = 200
+    """Slots on this machine, warm ones included: a bound for its memory (a warm slot takes a few MB) and processes."""
+
+    lifeline_fd: int = 0
+    """A descriptor inherited from `okiba up`, passed on to every slot: they end when the supervisor does. 0: none."""
+
+    log_level: str = "info"
+    """How much the processes write about themselves: debug, info, warning or error."""
+
     retry_delays_ms: str = "60000,120000"
     """Waits before the retries of an asynchronous function error; Lambda's 1 and 2 minutes."""
 
@@ -100,6 +109,18 @@ class Settings:
         delays = self.retry_delays_ms.split(",")
         if len(delays) != 2 or not all(delay.strip().isdigit() for delay in delays):
             raise InvalidParameter(f"OKIBA_RETRY_DELAYS_MS must be two numbers as in '60000,120000', got {self.retry_delays_ms!r}")
+
+    def check_loopback(self) -> None:
+        """Returns if nobody but this machine can reach an unsigned public port.
+
+        Raises:
+            InvalidParameter: OKIBA_REQUIRE_SIGNATURES is false and the public port is not on loopback.
+        """
+        host = self.gateway_address.rpartition(":")[0]
+        if not self.require_signatures and host not in {"127.0.0.1", "localhost", "[::1]"}:
+            raise InvalidParameter(
+                f"OKIBA_REQUIRE_SIGNATURES=false needs OKIBA_GATEWAY_ADDRESS on 127.0.0.1, got {self.gateway_address!r}"
+            )
 
     @property
     def retry_delays(self) -> tuple[int, int]:

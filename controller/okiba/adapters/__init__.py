@@ -1,0 +1,1 @@
+"""Vendors behind `ports`: Redis, the object store, slots, packages. Vendors' errors end here."""

@@ -1,0 +1,1 @@
+"""Processes: what the world starts. Wiring is done here and nowhere else."""

@@ -1,0 +1,1 @@
+"""Nouns and decisions: standard library only, no I/O, `now` is an argument."""

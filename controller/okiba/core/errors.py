@@ -11,6 +11,7 @@
     │   ├── AccessDenied           403; also a bad signature
     │   ├── Throttled              429; the limit is reached, try later
     │   └── Unsupported            a feature that this release does not have, named
+    │       └── UnsupportedOperation   501; a whole operation that it does not have
     ├── FunctionError          the user's code failed: the retry policy decides
     └── PlatformError          Okiba or its surroundings failed: back to the queue, costs no retry
         ├── SlotLost               the slot died or fell silent under an invocation
@@ -58,13 +59,14 @@ class RequestTooLarge(CallerError):
     Args:
         seen: Bytes seen, or announced by the sender.
         limit: Bytes allowed.
+        operation: AWS's name of what was asked for.
     """
 
     code = "RequestTooLargeException"
     status = 413
 
-    def __init__(self, seen: int, limit: int) -> None:
-        super().__init__(f"Request must be smaller than {limit} bytes for the InvokeFunction operation, got {seen}")
+    def __init__(self, seen: int, limit: int, operation: str = "InvokeFunction") -> None:
+        super().__init__(f"Request must be smaller than {limit} bytes for the {operation} operation, got {seen}")
         self.seen, self.limit = seen, limit
 
 
@@ -122,6 +124,13 @@ class Unsupported(CallerError):
     """A feature of AWS that this release of Okiba does not have; the message names it."""
 
     code = "InvalidParameterValueException"
+
+
+class UnsupportedOperation(Unsupported):
+    """An operation of AWS Lambda that this release of Okiba does not have; the message names it."""
+
+    code = "Okiba.Unsupported"
+    status = 501
 
 
 class FunctionError(OkibaError):

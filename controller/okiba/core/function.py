@@ -6,7 +6,7 @@ The registry is the truth about functions; this is its record. Nothing here read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from okiba.core.binding import Binding
@@ -20,6 +20,14 @@ class State(StrEnum):
     PENDING = "Pending"  # being prepared: layer, code, S3 user, bucket rules
     ACTIVE = "Active"
     FAILED = "Failed"  # preparing it failed for a reason that waiting does not mend; StateReason says which
+
+
+class UpdateStatus(StrEnum):
+    """AWS's LastUpdateStatus: how far the newest change of a function that is already active has come."""
+
+    IN_PROGRESS = "InProgress"  # being prepared; calls run what was active before
+    SUCCESSFUL = "Successful"
+    FAILED = "Failed"  # calls go on running what was active before; the reason says what stopped the change
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,11 @@ class Function:
         revision: Changes with every change of code or configuration; AWS's RevisionId.
         managed_by: Whose hands the function is in: `api`, or the stack that deployed it.
         warnings: What its template says that has no effect here; shown by `okiba list` and by deploy.
+        last_update: Of a function that is Active: how far its newest change has come.
+        last_update_reason: Why it failed, or what it waits for.
+        invoke_config_ms: When PutFunctionEventInvokeConfig was last called; None if never, or deleted.
+        generation: Counts every write of the record, also those that leave the revision as it is. Whoever writes a
+            record that he read passes it on untouched; the registry compares and increments it.
     """
 
     name: str
@@ -94,8 +107,29 @@ class Function:
     managed_by: str = "api"
     tags: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    last_update: UpdateStatus = UpdateStatus.SUCCESSFUL
+    last_update_reason: str = ""
+    invoke_config_ms: int | None = None
+    generation: int = 0
 
     @property
     def kind(self) -> str:
         """The warm pool that this function's slots come from first: Python version, and layer if it has one."""
         return f"{self.runtime}+{self.layer.hash}" if self.layer else self.runtime
+
+
+def to_prepare(function: Function, revision: str) -> Function:
+    """The function, changed, as a new revision that the controller has yet to prepare.
+
+    One that is Active stays so, with the update in progress; one that never was is Pending again.
+    """
+    if function.state is State.ACTIVE:
+        status, reason = UpdateStatus.IN_PROGRESS, "The function is being updated."
+        return replace(function, revision=revision, last_update=status, last_update_reason=reason)
+    pending = replace(function, revision=revision, state=State.PENDING)
+    return replace(pending, state_reason="The function is being created.", state_reason_code="Creating")
+
+
+def awaits_preparation(function: Function) -> bool:
+    """Whether the controller has something to do for it."""
+    return function.state is State.PENDING or function.last_update is UpdateStatus.IN_PROGRESS

@@ -1,0 +1,66 @@
+"""A function's record as JSON text, its environment sealed.
+
+What a reader does not know he passes over, what he misses has its default: so gateways of two releases can read one
+registry while an upgrade rolls.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+from okiba.adapters.vault import Vault
+from okiba.core.binding import Binding
+from okiba.core.errors import PlatformError
+from okiba.core.function import Function, Layer, State, Statement, UpdateStatus
+
+
+def encode(function: Function, vault: Vault) -> str:
+    """The record as it is stored."""
+    record = asdict(function)
+    record["environment"] = vault.seal(json.dumps(dict(function.environment)), _purpose(function.name))
+    return json.dumps(record, separators=(",", ":"))
+
+
+def decode(text: bytes, vault: Vault) -> Function:
+    """The function of a stored record.
+
+    Raises:
+        PlatformError: It is no such record, or its environment does not open.
+    """
+    try:
+        record: dict[str, Any] = json.loads(text)
+        known = {name: record[name] for name in _NAMES & record.keys()}
+        return Function(**{**known, **_nested(record, vault)})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlatformError(f"a function's record is damaged: {error!r} in {text[:100]!r}") from error
+
+
+def _nested(record: dict[str, Any], vault: Vault) -> dict[str, Any]:
+    layer = record.get("layer")
+    return {
+        "environment": json.loads(vault.open(record["environment"], _purpose(record["name"]))),
+        "layer": Layer(**layer) if layer else None,
+        "preload": tuple(record.get("preload", ())),
+        "bindings": tuple(_binding(binding) for binding in record.get("bindings", ())),
+        "statements": tuple(_statement(statement) for statement in record.get("statements", ())),
+        "state": State(record["state"]),
+        "warnings": tuple(record.get("warnings", ())),
+        "last_update": UpdateStatus(record.get("last_update", UpdateStatus.SUCCESSFUL)),
+    }
+
+
+def _binding(binding: dict[str, Any]) -> Binding:
+    return Binding(**{**binding, "events": tuple(binding["events"])})
+
+
+def _statement(statement: dict[str, Any]) -> Statement:
+    return Statement(tuple(statement["actions"]), tuple(statement["resources"]))
+
+
+def _purpose(name: str) -> str:
+    return f"environment:{name}"
+
+
+_NAMES = frozenset(field.name for field in fields(Function))

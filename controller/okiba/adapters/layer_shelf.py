@@ -1,0 +1,32 @@
+"""Layers on this machine (`ports.LayerShelf`): their folders, their intents, and the jobs that build them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from okiba.adapters.celery_jobs import JobSender
+from okiba.adapters.redis_layers import RedisLayers
+from okiba.core.function import Layer
+from okiba.core.layer import LayerIntent, layer_packages
+
+
+class LayerShelf:
+    """One state folder's layers."""
+
+    def __init__(self, state_dir: Path, layers: RedisLayers, jobs: JobSender) -> None:
+        self._state_dir = state_dir
+        self._layers, self._jobs = layers, jobs
+
+    def is_built(self, layer_hash: str) -> bool:
+        """Whether the layer lies in its folder, whole."""
+        return (self._state_dir / layer_packages(layer_hash)).is_dir()
+
+    async def read(self, layer_hash: str) -> LayerIntent | None:
+        """What is known of building it."""
+        return await self._layers.read(layer_hash)
+
+    async def want(self, layer: Layer, runtime: str, now_ms: int) -> None:
+        """The intent is stored when this returns, and a worker has been told of it if the broker was there."""
+        await self._layers.want(layer, runtime, now_ms)
+        await asyncio.to_thread(self._jobs.build_layer, layer.hash)

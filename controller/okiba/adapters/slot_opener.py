@@ -1,0 +1,159 @@
+"""Makes a function's slot out of a warm one: `ports.SlotOpener`. What a slot is told, it is told here."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import sysconfig
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from okiba.adapters import slot_http
+from okiba.adapters.slot_http import HttpSlot, Telemetry
+from okiba.core.errors import PlatformError, SlotLost
+from okiba.core.function import LATEST, Function
+from okiba.core.layer import base_layer, layer_folder, layer_packages
+from okiba.core.names import Home
+from okiba.ports import Logs, Principal, Slot, SlotAddress
+
+INIT_MS: Final = 10_000
+GREETING_MARGIN_S: Final = 2.0
+
+
+class HttpSlotOpener:
+    """Opens slots for one life of a gateway.
+
+    Args:
+        epoch: This life's number; higher than every earlier one's.
+        platform_key: What grants are derived from, so that the next life can compute them.
+        principal: The function's own key pair, as its worker gets it.
+        endpoints: Variables that point AWS's clients here, `AWS_ENDPOINT_URL` and the like.
+        learned: Told a layer's hash and the modules that its first worker imported.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        platform_key: str,
+        state_dir: Path,
+        home: Home,
+        principal: Callable[[Function], Principal | None],
+        endpoints: dict[str, str],
+        logs: Logs,
+        learned: Callable[[str, tuple[str, ...]], None],
+    ) -> None:
+        self._epoch = epoch
+        self._platform_key = bytes.fromhex(platform_key)
+        self._state_dir = state_dir
+        self._home = home
+        self._principal = principal
+        self._endpoints = endpoints
+        self._logs = logs
+        self._learned = learned
+        self._open: dict[str, HttpSlot] = {}
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def open(self, address: SlotAddress, function: Function, on_dead: Callable[[Slot], None]) -> Slot:
+        """Specialised if `address` names no function yet, connected, greeted.
+
+        Raises:
+            SlotLost: The slot is gone, refuses, or did not greet.
+        """
+        adopted = bool(address.function)
+        revision = address.revision if adopted else function.revision
+        named = SlotAddress(address.id, address.kind, address.address, function.name, revision)
+        slot = HttpSlot(named, self.grant(address.id), self._on_telemetry, self._dead_teller(on_dead))
+        self._open[slot.id] = slot
+        busy_s = function.timeout_s if adopted else 0  # an adopted worker greets when its handler has ended
+        try:
+            await slot.open(
+                self._epoch,
+                None if adopted else self._specialization(function, slot.id),
+                INIT_MS / 1000 + GREETING_MARGIN_S + busy_s,
+            )
+        except SlotLost:
+            self._open.pop(slot.id, None)
+            raise
+        return slot
+
+    async def running(self, address: SlotAddress) -> str:
+        """The request id that runs in a slot of an earlier life, or empty."""
+        try:
+            return await slot_http.running(address.address, self.grant(address.id))
+        except PlatformError:
+            return ""
+
+    def grant(self, slot_id: str) -> str:
+        """What proves to a slot that its caller is the platform."""
+        return hmac.new(self._platform_key, f"grant:{slot_id}".encode(), hashlib.sha256).hexdigest()
+
+    def _dead_teller(self, on_dead: Callable[[Slot], None]) -> Callable[[HttpSlot], None]:
+        def died(slot: HttpSlot) -> None:
+            self._open.pop(slot.id, None)
+            on_dead(slot)
+
+        return died
+
+    def _specialization(self, function: Function, slot_id: str) -> dict[str, Any]:
+        stream = f"{datetime.now(UTC):%Y/%m/%d}/[{LATEST}]{secrets.token_hex(16)}"
+        layer_folders = [self._state_dir / layer_folder(function.layer.hash)] if function.layer else []
+        base = base_layer(function.runtime, sysconfig.get_platform())
+        return {
+            "epoch": self._epoch,
+            "grant": self.grant(slot_id),
+            "function": {
+                "name": function.name,
+                "version": LATEST,
+                "arn": self._home.arn(function.name),
+                "handler": function.handler,
+                "memory_mb": function.memory_mb,
+                "timeout_ms": function.timeout_s * 1000,
+                "log_group": f"/aws/lambda/{function.name}",
+                "log_stream": stream,
+            },
+            "environment": {**self._platform_variables(function), **function.environment},
+            "code": {"path": str(self._state_dir / "code" / function.code_sha256)},
+            "layers": [{"path": str(folder)} for folder in layer_folders],
+            "packages": [str(self._state_dir / layer_packages(base.hash))],
+            "init_ms": INIT_MS,
+        }
+
+    def _platform_variables(self, function: Function) -> dict[str, str]:
+        """Region, endpoints and the function's own keys. No session token: MinIO would take it for STS's."""
+        principal = self._principal(function)
+        keys = (
+            {"AWS_ACCESS_KEY_ID": principal.access_key, "AWS_SECRET_ACCESS_KEY": principal.secret} if principal else {}
+        )
+        region = {"AWS_REGION": self._home.region, "AWS_DEFAULT_REGION": self._home.region}
+        return {**region, **self._endpoints, **keys}
+
+    # --- logs -------------------------------------------------------------------------------------------------------
+
+    def _on_telemetry(self, slot: HttpSlot, beat: Telemetry) -> None:
+        if beat.log or beat.log_dropped:
+            task = asyncio.get_running_loop().create_task(self._write_log(slot, beat))
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+        layer_hash = slot.address.kind.partition("+")[2]
+        if beat.preload:
+            self._learned(layer_hash, beat.preload)
+
+    async def _write_log(self, slot: HttpSlot, beat: Telemetry) -> None:
+        function = slot.address.function
+        try:
+            await self._logs.append(function, slot.id, beat.log_from, beat.log_time_ms, beat.log, beat.log_dropped)
+        except PlatformError:
+            return  # the store is away: output is kept in the slot's ring alone, and calls go on
+
+    async def tail(self, slot_id: str, request_id: str) -> bytes:
+        """At most the last 4 KB that the invocation wrote, platform's lines included."""
+        slot = self._open.get(slot_id)
+        if slot is None:
+            return b""
+        written = await slot.log_tail(max(0, slot.log_offset - 64 * 1024))
+        start = written.rfind(f"START RequestId: {request_id}".encode())
+        return written[max(start, 0) :][-4096:] if start >= 0 else b""

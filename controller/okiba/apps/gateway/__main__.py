@@ -1,0 +1,39 @@
+"""`python -m okiba.apps.gateway`: the gateway process, configured by OKIBA_* variables (`okiba.settings`)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+
+import uvloop
+
+from okiba.apps.gateway.process import serve, settings_from_environment
+from okiba.apps.journal import log_to_stderr
+from okiba.core.errors import OkibaError
+from okiba.settings import Settings
+
+
+async def _until_signalled(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # What start-up made stays for good: the collector need not look at it again in every full pass (5 ms each).
+    gc.collect()
+    gc.freeze()
+    await serve(settings, stop)
+
+
+def main() -> None:
+    """Runs until SIGTERM or Ctrl-C."""
+    try:
+        settings = settings_from_environment()
+    except OkibaError as error:
+        sys.exit(f"okiba gateway: {error}")
+    log_to_stderr(settings.log_level)
+    uvloop.run(_until_signalled(settings))
+
+
+if __name__ == "__main__":
+    main()

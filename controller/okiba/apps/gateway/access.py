@@ -1,0 +1,95 @@
+"""Who calls, and may he: SigV4 against the keys that Okiba issued, then the caller's own statements.
+
+Every request of the public port passes here before its body means anything. Whether a key is unknown or its secret
+wrong is answered alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from okiba.core import policy, sigv4
+from okiba.core.errors import AccessDenied
+from okiba.flow.catalogue import Catalogue
+from okiba.ports import Principal
+
+ADMIN: Final = "admin"
+_NOBODY: Final = Principal("", "", "", enabled=False)
+EVERYONE: Final = Principal("", "", ADMIN)
+_NO_SECRET: Final = "0" * 40
+
+
+class Access:
+    """Authenticates and authorises.
+
+    Args:
+        signatures: Whether signatures are asked for; without, every caller is the administrator.
+        clock: Wall clock in seconds.
+    """
+
+    def __init__(self, catalogue: Catalogue, signatures: bool, clock: Callable[[], float]) -> None:
+        self._catalogue = catalogue
+        self._signatures = signatures
+        self._clock = clock
+
+    def claim(self, headers: Mapping[str, str], scope: Mapping[str, Any]) -> sigv4.Claim | None:
+        """What the request claims, checked as far as it can be without its body: cheap, and before any byte is read.
+
+        Raises:
+            AccessDenied: Not signed, or for another time, or by an unknown key.
+        """
+        if not self._signatures:
+            return None
+        claim = sigv4.read_claim(headers, scope["query_string"].decode("latin-1"), self._clock())
+        principal = self._catalogue.principal(claim.access_key)
+        if principal is None or not principal.enabled:
+            raise AccessDenied("The security token included in the request is invalid.", "UnrecognizedClientException")
+        return claim
+
+    def prove(
+        self, claim: sigv4.Claim | None, headers: Mapping[str, str], scope: Mapping[str, Any], body_sha256: str
+    ) -> Principal:
+        """The caller, once the whole request is known.
+
+        Raises:
+            AccessDenied: The signature is wrong.
+        """
+        if claim is None:
+            return EVERYONE
+        principal = self._catalogue.principal(claim.access_key) or _NOBODY
+        sigv4.verify(
+            claim,
+            principal.secret or _NO_SECRET,
+            scope["method"],
+            scope["raw_path"].decode("latin-1"),
+            scope["query_string"].decode("latin-1"),
+            headers,
+            body_sha256,
+        )
+        return principal
+
+    def check_invoke(self, caller: Principal, function_arn: str) -> None:
+        """Returns if the caller may invoke the function.
+
+        Raises:
+            AccessDenied: His statements do not say so.
+        """
+        if caller.name == ADMIN:
+            return
+        function = self._catalogue.function(caller.name)
+        if function is None or not policy.allows(function.statements, "lambda:InvokeFunction", function_arn):
+            raise AccessDenied(
+                f"User: {caller.name} is not authorized to perform: lambda:InvokeFunction on resource: {function_arn} "
+                "because no identity-based policy allows the lambda:InvokeFunction action"
+            )
+
+
+def header_map(scope: Mapping[str, Any]) -> dict[str, str]:
+    """The request's headers by lower-case name, those that came several times joined by a comma."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key = name.decode("latin-1")
+        text = value.decode("latin-1")
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    return headers

@@ -1,0 +1,215 @@
+"""Lambda's Invoke: the data path. Raw ASGI, one look-up, one slot, bytes passed through.
+
+`RequestResponse` touches no store; `Event` is a durable message in front of the same hops; `DryRun` only asks whether
+one may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Final, Protocol
+from urllib.parse import parse_qs
+
+from okiba.apps.gateway.access import EVERYONE, Access, header_map
+from okiba.apps.gateway.http import (
+    JSON,
+    ClientGone,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+    read_body,
+)
+from okiba.core import names, strict_json
+from okiba.core.errors import (
+    Conflict,
+    InvalidParameter,
+    InvalidRequestContent,
+    NotFound,
+    OkibaError,
+    SlotLost,
+    Throttled,
+)
+from okiba.core.function import LATEST, Function
+from okiba.core.invocation import Ending, Invocation
+from okiba.flow.catalogue import Catalogue
+from okiba.flow.dispatch import Dispatcher
+from okiba.ports import Queue, Work
+
+PREFIX: Final = "/2015-03-31/functions/"
+SUFFIX: Final = "/invocations"
+MAX_SYNC: Final = 6_291_456
+MAX_ASYNC: Final = 1_048_576
+MAX_CONTEXT: Final = 3_583
+CHECKED_HERE: Final = 256 * 1024
+"""Up to here the gateway checks that a payload is JSON (0.5 ms at most); a larger one the worker checks, who reads it
+anyway, so that nobody else's call waits behind it."""
+
+BAD_JSON: Final = "Okiba.InvalidRequestContent"
+
+_VERSION: Final = (b"x-amz-executed-version", LATEST.encode())
+
+
+class LogTails(Protocol):
+    """Where the end of an invocation's log comes from."""
+
+    async def tail(self, slot: str, request_id: str) -> bytes:
+        """At most the last 4 KB that the invocation wrote, platform's lines included."""
+        ...
+
+
+class InvokeApi:
+    """`POST /2015-03-31/functions/{name}/invocations`.
+
+    Args:
+        woken: Told a function's name when its queue has got work.
+        refused: Told a function's name when a call is refused for its concurrency.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        access: Access,
+        dispatcher: Dispatcher,
+        queue: Queue,
+        home: names.Home,
+        tails: LogTails,
+        woken: Callable[[str], None],
+        refused: Callable[[str], None],
+    ) -> None:
+        self._catalogue = catalogue
+        self._access = access
+        self._dispatcher = dispatcher
+        self._queue = queue
+        self._home = home
+        self._tails = tails
+        self._woken = woken
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; every error is an answer."""
+        request_id = str(uuid.uuid4())
+        try:
+            await self._serve(scope, receive, send, request_id)
+        except ClientGone:
+            return
+        except OkibaError as error:
+            await answer_error(send, error, request_id)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        accepted_s = time.time()
+        headers = header_map(scope)
+        claim = self._access.claim(headers, scope)
+        kind = headers.get("x-amz-invocation-type", "RequestResponse")
+        limit = MAX_ASYNC if kind == "Event" else MAX_SYNC
+        body = await read_body(receive, headers.get("content-length"), limit)
+        caller = self._access.prove(claim, headers, scope, sha256(body).hexdigest()) if claim else EVERYONE
+        function, invoked_arn = self._invocable(scope)
+        self._access.check_invoke(caller, self._home.arn(function.name))
+        invocation = Invocation(
+            request_id,
+            function.name,
+            await _payload(body, kind == "Event"),
+            invoked_arn,
+            kind == "Event",
+            _client_context(headers.get("x-amz-client-context")),
+            headers.get("x-amzn-trace-id", ""),
+        )
+        if kind == "RequestResponse":
+            await self._run(send, headers, function, invocation, accepted_s)
+        elif kind == "Event":
+            await self._accept(invocation, accepted_s)
+            await answer(send, 202, b"", [(b"x-amzn-requestid", request_id.encode())])
+        elif kind == "DryRun":
+            await answer(send, 204, b"", [(b"x-amzn-requestid", request_id.encode())])
+        else:
+            raise InvalidParameter(f"InvocationType must be RequestResponse, Event or DryRun, got {kind[:40]!r}")
+
+    def _invocable(self, scope: Scope) -> tuple[Function, str]:
+        """The function named by the path, and its ARN with the qualifier as the caller gave it."""
+        path: str = scope["path"]
+        query = scope["query_string"]
+        qualifier = parse_qs(query.decode("latin-1")).get("Qualifier", [""])[0] if query else ""
+        reference = names.resolve(path[len(PREFIX) : -len(SUFFIX)], self._home, qualifier)
+        function = self._catalogue.invocable(reference.name)
+        if function is None:
+            raise self._why_not(reference.name)
+        return function, self._home.arn(reference.name, reference.qualifier)
+
+    def _why_not(self, name: str) -> OkibaError:
+        function = self._catalogue.function(name)
+        if function is None:
+            return NotFound(f"Function not found: {self._home.arn(name, LATEST)}")
+        return Conflict(
+            "The operation cannot be performed at this time. "
+            f"The function is currently in the following state: {function.state}"
+            + (f" ({function.state_reason})" if function.state_reason else "")
+        )
+
+    async def _run(
+        self, send: Send, headers: Mapping[str, str], function: Function, invocation: Invocation, accepted_s: float
+    ) -> None:
+        try:
+            outcome = await self._dispatcher.call(function, invocation, accepted_s, "sync")
+        except Throttled:
+            self._refused(function.name)
+            raise
+        if outcome.ending is Ending.PLATFORM_FAILURE:
+            raise SlotLost(f"RequestId: {invocation.request_id} Error: {outcome.payload.decode(errors='replace')}")
+        if outcome.error_type == BAD_JSON:
+            raise InvalidRequestContent("Could not parse request body into json")
+        answered: Headers = [JSON, (b"x-amzn-requestid", invocation.request_id.encode()), _VERSION]
+        if outcome.ending is Ending.FUNCTION_ERROR:
+            answered.append((b"x-amz-function-error", b"Unhandled"))
+        if headers.get("x-amz-log-type") == "Tail":
+            log = await self._tails.tail(outcome.slot, invocation.request_id)
+            answered.append((b"x-amz-log-result", base64.b64encode(log)))
+        await answer(send, 200, outcome.payload, answered)
+
+    async def _accept(self, invocation: Invocation, accepted_s: float) -> None:
+        work = Work(
+            invocation.function,
+            invocation.request_id,
+            invocation.request_id,
+            invocation.payload,
+            "invoke",
+            int(accepted_s * 1000),
+            invocation.trace_id,
+            invocation.client_context,
+        )
+        await self._queue.accept([work])
+        self._woken(invocation.function)
+
+
+async def _payload(body: bytes, asynchronous: bool) -> bytes:
+    """The event's bytes, checked to be JSON where that is cheap or nobody else would tell the caller."""
+    if not body:
+        return b"{}"
+    if len(body) <= CHECKED_HERE:
+        strict_json.parsed(body)
+    elif asynchronous:
+        await asyncio.to_thread(strict_json.parsed, body)
+    return body
+
+
+def _client_context(header: str | None) -> bytes:
+    if header is None:
+        return b""
+    if len(header) > MAX_CONTEXT:
+        raise InvalidParameter(f"X-Amz-Client-Context must be at most {MAX_CONTEXT} bytes, got {len(header)}")
+    try:
+        context = base64.b64decode(header, validate=True)
+    except binascii.Error as error:
+        raise InvalidParameter(f"X-Amz-Client-Context must be base64: {error}") from error
+    if not isinstance(parsed := strict_json.parsed(context), dict):
+        raise InvalidRequestContent(f"X-Amz-Client-Context must be a JSON object, got {type(parsed).__name__}")
+    return json.dumps(parsed).encode()

@@ -1,0 +1,209 @@
+"""The jobs process, `python -m okiba.apps.jobs`: Celery's worker and beat, in one process with threads.
+
+    build_layer HASH     builds a layer that an intent in Redis describes
+    reissue_intents      every 30 s: sends what is wanted again, since a task may be lost
+    retention            every hour: quarantine and dead letters older than 14 days go
+    canary               every 15 s: shows that tasks still arrive; without one for 60 s the process ends with 70
+
+It ends at once when told to: whatever ran is sent again, and pip dies with this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, NoReturn
+
+import redis
+from celery import Celery, signals
+from celery.apps.worker import Worker
+from celery.beat import Service
+
+from okiba.adapters.celery_jobs import BUILD_LAYER, QUEUE, broker_of, jobs_app
+from okiba.adapters.layer_pip import LayerBuilder
+from okiba.adapters.local_python import find_interpreter
+from okiba.adapters.redis_conditions import KEY as CONDITIONS
+from okiba.adapters.redis_conditions import Condition, encoded
+from okiba.adapters.redis_layers import LayerBook
+from okiba.apps.journal import log_to_stderr
+from okiba.core.errors import InvalidParameter, PlatformError
+from okiba.core.layer import LayerIntent, LayerPhase
+from okiba.core.liveness import Liveness
+from okiba.settings import Settings
+
+log = logging.getLogger(__name__)
+
+THREADS: Final = 2
+"""Two layers at a time; what they do is wait for pip."""
+
+CANARY_S: Final = 15.0
+REISSUE_S: Final = 30.0
+RETENTION_S: Final = 3_600.0
+KEPT_MS: Final = 14 * 24 * 3_600_000
+WATCH_S: Final = 5.0
+GOODBYE_S: Final = 1.0
+
+DEAF: Final = 70
+"""Exit status of a worker that no longer hears its broker (EX_SOFTWARE); the supervisor starts another."""
+
+
+class Jobs:
+    """What the tasks do; each may be run at any time, twice at a time, and any number of times."""
+
+    def __init__(self, client: redis.Redis, builder: LayerBuilder, tenant: str, now_ms: Callable[[], int]) -> None:
+        self._client = client
+        self._builder = builder
+        self._book = LayerBook(client)
+        self._tenant = tenant
+        self._now_ms = now_ms
+
+    def build_layer(self, layer_hash: str) -> None:
+        """Builds a layer that is wanted and due; nothing when it is not, or when another job has begun."""
+        intent = self._book.read(layer_hash)
+        if intent is None or intent.due_ms > self._now_ms() or intent.phase in (LayerPhase.READY, LayerPhase.FAILED):
+            return
+        try:
+            if self._built(intent):
+                self._book.ready(layer_hash, self._now_ms())
+                log.info("layer ready", extra={"layer": layer_hash})
+        except InvalidParameter as refusal:
+            self._book.failed(layer_hash, str(refusal), self._now_ms())
+            log.warning("layer refused", extra={"layer": layer_hash, "reason": str(refusal)})
+        except (PlatformError, OSError) as trouble:
+            self._book.postpone(intent, str(trouble), self._now_ms())
+            log.warning("layer postponed", extra={"layer": layer_hash, "reason": str(trouble)})
+
+    def due_layers(self) -> list[str]:
+        """Layers whose building should be under way."""
+        return [intent.layer.hash for intent in self._book.open_intents() if intent.due_ms <= self._now_ms()]
+
+    def retain(self) -> None:
+        """Trims what is kept for people to look at."""
+        oldest = f"{self._now_ms() - KEPT_MS}-0"
+        self._client.xtrim("okiba:quarantine", minid=oldest)
+        names: Any = self._client.smembers("okiba:functions")
+        for name in names:
+            self._client.xtrim(f"okiba:{{{self._tenant}/{name.decode()}}}:dead", minid=oldest)
+
+    def report(self) -> None:
+        """Says that tasks arrive."""
+        with suppress(redis.RedisError):
+            self._client.hset(CONDITIONS, "jobs", encoded(Condition(True, "", self._now_ms())))
+
+    def _built(self, intent: LayerIntent) -> bool:
+        layer = intent.layer
+        return self._builder.build(
+            layer,
+            intent.runtime,
+            say=lambda line: self._note(self._book.progress, layer.hash, line),
+            begun=lambda: self._note(self._book.building, layer.hash, self._now_ms()),
+        )
+
+    def _note(self, write: Callable[..., None], *arguments: object) -> None:
+        """Redis being away is no reason to stop a build."""
+        with suppress(PlatformError):
+            write(*arguments)
+
+
+def register(app: Celery, jobs: Jobs) -> None:
+    """Makes the tasks known to Celery, and when they are due."""
+
+    @app.task(name=BUILD_LAYER)
+    def build_layer(layer_hash: str) -> None:
+        jobs.build_layer(layer_hash)
+
+    @app.task(name="okiba.reissue_intents")
+    def reissue_intents() -> None:
+        for layer_hash in jobs.due_layers():
+            build_layer.apply_async((layer_hash,), retry=False)
+
+    app.task(name="okiba.retention")(jobs.retain)
+    app.task(name="okiba.canary")(jobs.report)
+    periods = {"okiba.canary": CANARY_S, "okiba.reissue_intents": REISSUE_S, "okiba.retention": RETENTION_S}
+    app.conf.beat_schedule = {
+        # Expired, so that a worker which was away finds one of a kind in the queue and not a thousand.
+        name: {"task": name, "schedule": period, "options": {"expires": period}}
+        for name, period in periods.items()
+    }
+
+
+def watch(liveness: Liveness, broker: redis.Redis) -> NoReturn:
+    """Ends the process when its worker has gone deaf; runs in a thread of its own."""
+    while True:
+        time.sleep(WATCH_S)
+        now = time.monotonic()
+        try:
+            broker.ping()
+        except redis.RedisError:
+            liveness.broker_away(now)
+        if liveness.deaf(now):
+            log.error("no task arrives though the broker answers: ending, to be started again")
+            os._exit(DEAF)
+
+
+def listen(liveness: Liveness) -> None:
+    """Lets Celery's signals tell of every task and of the end."""
+
+    # Celery keeps weak references to receivers unless told otherwise.
+    @signals.task_prerun.connect(weak=False)
+    def began(**_: object) -> None:
+        liveness.began()
+
+    @signals.task_postrun.connect(weak=False)
+    def ended(**_: object) -> None:
+        liveness.ended(time.monotonic())
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def leaving(**_: object) -> None:
+        goodbye = threading.Timer(GOODBYE_S, os._exit, [0])
+        goodbye.daemon = True
+        goodbye.start()
+
+
+def main() -> int:
+    """Runs until told to end; the process's exit status."""
+    settings = Settings.from_environment(os.environ)
+    log_to_stderr(settings.log_level)
+    broker_url = broker_of(settings.broker_url, settings.redis_url)
+    jobs = Jobs(
+        redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=2),
+        LayerBuilder(settings.state_dir.absolute(), find_interpreter, os.environ),
+        settings.tenant,
+        lambda: time.time_ns() // 1_000_000,
+    )
+    app = jobs_app(broker_url)
+    register(app, jobs)
+    liveness = Liveness(time.monotonic())
+    listen(liveness)
+    threading.Thread(target=watch, args=(liveness, _broker(broker_url)), daemon=True).start()
+    # In memory: every task is due at the start anyway, and a file would be one more thing to lose.
+    beat = Service(app, scheduler_cls="celery.beat:Scheduler")
+    threading.Thread(target=beat.start, name="beat", daemon=True).start()
+    worker = Worker(
+        app=app,
+        pool="threads",
+        concurrency=THREADS,
+        queues=[QUEUE],
+        loglevel=settings.log_level.upper(),
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _broker(broker_url: str) -> redis.Redis:
+    """A client of the broker, to ask whether it is there; kombu spells socket addresses in a way of its own."""
+    url = broker_url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
+    return redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

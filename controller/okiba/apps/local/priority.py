@@ -1,0 +1,44 @@
+"""Slots made ahead of time must not slow down the calls that run: they start at a low priority, undone once they are.
+
+SCHED_IDLE runs only where nothing else wants to, but an unprivileged process cannot leave it again; SCHED_BATCH, which
+does not preempt on waking, anyone can. What this user can undo is tried once, on a thread that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from functools import cache
+from pathlib import Path
+
+
+def lower(pid: int) -> None:
+    """The process, and what it will start, gives way to others."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(pid, _undoable_policy(), os.sched_param(0))
+
+
+def restore(pid: int) -> None:
+    """The process and its descendants run as everybody else does again."""
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
+            for child in (task / "children").read_text().split():
+                restore(int(child))
+
+
+@cache
+def _undoable_policy() -> int:
+    policies = [os.SCHED_BATCH]
+    trial = threading.Thread(target=_try_idle, args=(policies,))
+    trial.start()
+    trial.join()
+    return policies[-1]
+
+
+def _try_idle(policies: list[int]) -> None:
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        policies.append(os.SCHED_IDLE)

@@ -1,0 +1,287 @@
+"""Hops 4 and 5: an invocation and a slot become an outcome; an asynchronous one is settled.
+
+`Dispatcher.call` is the one way a function runs. A synchronous caller awaits it and nothing is written anywhere; a
+`Drain` per function leases work from its queue, runs it the same way and settles it by one script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from okiba.core.errors import NoSlot, StoreUnavailable, Throttled
+from okiba.core.function import Function
+from okiba.core.invocation import Ending, Invocation, Outcome
+from okiba.core.retry import Bury, Retry, RetryPolicy, after
+from okiba.flow.scale import Scaler
+from okiba.ports import Lease, Queue, Slot
+
+log = logging.getLogger(__name__)
+
+_STORE_PAUSE_S = 0.5
+_ADOPTION_S = 30.0
+"""How long work inherited from an earlier life waits for word of that life's slots."""
+_RECENT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One invocation that this gateway ran, for `recent`: wall clock in ms.
+
+    Args:
+        accepted_ms: When Okiba first had it: the event's arrival, or the call's.
+        slot_ready_ms: When it got its slot; `cold` says that the slot was made for it.
+    """
+
+    request_id: str
+    source: str
+    accepted_ms: float
+    slot_ready_ms: float
+    finished_ms: float
+    duration_us: int
+    init_us: int | None
+    ending: str
+    slot: str
+
+
+Observer = Callable[[Function, Ran, Outcome], None]
+
+
+class Dispatcher:
+    """Runs invocations in slots.
+
+    Args:
+        clock: Wall clock in seconds.
+        observe: Told of each invocation that ran; metrics hang here.
+    """
+
+    def __init__(self, scaler: Scaler, clock: Callable[[], float], observe: Observer) -> None:
+        self._scaler = scaler
+        self._clock = clock
+        self._observe = observe
+        self._recent: dict[str, deque[Ran]] = {}
+
+    async def call(self, function: Function, invocation: Invocation, accepted_s: float, source: str) -> Outcome:
+        """What came of the invocation.
+
+        Raises:
+            Throttled: The function's concurrency is used up (synchronous calls only).
+            NoSlot: No slot became free in time.
+        """
+        got: Slot | Outcome | None = self._scaler.acquire_now(function, invocation.asynchronous)
+        if got is None:
+            got = await self._scaler.acquire(function, invocation.asynchronous)
+        ready_s = self._clock()
+        if isinstance(got, Outcome):
+            outcome = got
+        else:
+            outcome = await self._in_slot(function, got, invocation)
+        self._record(function, invocation, outcome, accepted_s, ready_s, source)
+        return outcome
+
+    async def _in_slot(self, function: Function, slot: Slot, invocation: Invocation) -> Outcome:
+        try:
+            return await slot.invoke(invocation, function.timeout_s * 1000)
+        finally:
+            self._scaler.release(function, slot, invocation.asynchronous)
+
+    def _record(
+        self,
+        function: Function,
+        invocation: Invocation,
+        outcome: Outcome,
+        accepted_s: float,
+        ready_s: float,
+        source: str,
+    ) -> None:
+        ran = Ran(
+            invocation.request_id,
+            source,
+            accepted_s * 1000,
+            ready_s * 1000,
+            self._clock() * 1000,
+            outcome.duration_us,
+            outcome.init_us,
+            outcome.ending,
+            outcome.slot,
+        )
+        recent = self._recent.get(function.name)
+        if recent is None:
+            recent = self._recent[function.name] = deque(maxlen=_RECENT)
+        recent.append(ran)
+        self._observe(function, ran, outcome)
+
+    def recent(self, name: str) -> list[Ran]:
+        """The last hundred invocations of a function that ran here, oldest first."""
+        return list(self._recent.get(name, ()))
+
+
+class Drain:
+    """Empties one function's queue: leases, runs, settles, until told to stop.
+
+    Args:
+        function: The function as it is now; None once it is deleted.
+        arn: ARN of the function, for its context object.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[str], Function | None],
+        arn: Callable[[str], str],
+        queue: Queue,
+        dispatcher: Dispatcher,
+        scaler: Scaler,
+        policy: RetryPolicy,
+        clock: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._function = function
+        self._arn = arn
+        self._queue = queue
+        self._dispatcher = dispatcher
+        self._scaler = scaler
+        self._policy = policy
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._leased: set[asyncio.Task[None]] = set()
+        self._inherited: dict[str, Lease] = {}
+
+    def wake(self) -> None:
+        """There may be work."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Runs for ever; cancelling it leaves what is leased to the next life's `recover`."""
+        while True:
+            try:
+                await self._lease()
+            except StoreUnavailable as error:
+                log.warning("queue unavailable", extra={"function": self._name, "reason": str(error)})
+                await asyncio.sleep(_STORE_PAUSE_S)
+
+    async def _lease(self) -> None:
+        self._wake.clear()
+        function = self._function(self._name)
+        room = self._scaler.room_for_backlog(function, len(self._leased)) if function else 0
+        if function is not None and function.reserved_concurrency == 0:
+            room = 1 - len(self._leased)  # so that what waits is buried at once, as Lambda does
+        leases = await self._queue.lease(self._name, room, self._now_ms()) if room > 0 else []
+        for lease in leases:
+            task = asyncio.get_running_loop().create_task(self._attempt(lease))
+            self._leased.add(task)
+            task.add_done_callback(self._finished)
+        if not leases or len(leases) >= room:
+            await self._wake.wait()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._leased.discard(task)
+        self._wake.set()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("an attempt broke", exc_info=task.exception(), extra={"function": self._name})
+
+    async def _attempt(self, lease: Lease) -> None:
+        function = self._function(self._name)
+        if function is None:
+            return  # being deleted: its queue is buried whole
+        await self._settle(function, lease, await self._outcome(function, lease))
+
+    async def _outcome(self, function: Function, lease: Lease) -> Outcome | None:
+        """What the attempt came to; None when the event is too old, or may not run at all, to be tried."""
+        refused = after(function, lease, None, self._now_ms(), self._policy)
+        if refused is not None:
+            return None
+        work = lease.work
+        invocation = Invocation(
+            work.request_id,
+            work.function,
+            work.payload,
+            self._arn(work.function),
+            True,
+            work.client_context,
+            work.trace_id,
+        )
+        try:
+            return await self._dispatcher.call(function, invocation, work.accepted_ms / 1000, work.source)
+        except (NoSlot, Throttled) as error:
+            reason = json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}).encode()
+            return Outcome(Ending.PLATFORM_FAILURE, reason, type(error).__name__)
+
+    async def _settle(self, function: Function, lease: Lease, outcome: Outcome | None) -> None:
+        """Settles for as long as it takes: the outcome is known and must not be lost to a store that is away."""
+        while True:
+            try:
+                await self._settle_once(function, lease, outcome)
+            except StoreUnavailable as error:
+                log.warning("cannot settle yet", extra={"function": self._name, "reason": str(error)})
+                await asyncio.sleep(_STORE_PAUSE_S)
+            else:
+                return
+
+    async def _settle_once(self, function: Function, lease: Lease, outcome: Outcome | None) -> None:
+        decision = after(function, lease, outcome, self._now_ms(), self._policy)
+        if isinstance(decision, Retry):
+            await self._queue.retry(
+                lease, outcome or _NOTHING, decision.due_ms, lost=decision.lost, gives_back=decision.gives_back
+            )
+        elif isinstance(decision, Bury):
+            await self._queue.bury(lease, outcome or _NOTHING, decision.reason)
+        elif outcome is not None:
+            await self._queue.succeed(lease, outcome)
+
+    # --- what an earlier life left --------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Leases again what an earlier life of this gateway had; to be called before its slots are taken over.
+
+        Raises:
+            StoreUnavailable: Nothing has been leased.
+        """
+        inherited = await self._queue.recover(self._name)
+        if not inherited:
+            return
+        log.info("inherited work", extra={"function": self._name, "count": len(inherited)})
+        self._inherited = {lease.work.request_id: lease for lease in inherited}
+        task = asyncio.get_running_loop().create_task(self._requeue_inherited())
+        self._leased.add(task)
+        task.add_done_callback(self._finished)
+
+    async def adopted(self, slot: Slot | None, running: str) -> None:
+        """A slot of an earlier life was taken over, or was lost (None): what it finished since is settled.
+
+        Args:
+            running: The request id that ran in it when this gateway came, or empty.
+        """
+        for request_id in slot.greeting.outcomes if slot else ():
+            outcome = await slot.collect(request_id) if slot and request_id in self._inherited else None
+            if outcome is not None:
+                await self._settle_inherited(request_id, outcome)
+        if running in self._inherited:
+            await self._settle_inherited(running, _GATEWAY_LOST)
+
+    async def _requeue_inherited(self) -> None:
+        """What no slot runs and no slot kept an outcome of went down with the gateway: tried again, free of charge."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ADOPTION_S):
+                await self._scaler.settled.wait()
+        for request_id in [known for known in self._inherited if known not in self._scaler.inherited_running]:
+            await self._settle_inherited(request_id, _GATEWAY_LOST)
+
+    async def _settle_inherited(self, request_id: str, outcome: Outcome) -> None:
+        lease = self._inherited.pop(request_id, None)
+        function = self._function(self._name)
+        if lease is not None and function is not None:
+            await self._settle(function, lease, outcome)
+            self._wake.set()
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+_NOTHING = Outcome(Ending.PLATFORM_FAILURE, b"{}")
+_GATEWAY_LOST = Outcome(Ending.PLATFORM_FAILURE, b'{"errorType":"Okiba.GatewayLost"}', "Okiba.GatewayLost")

@@ -1,0 +1,373 @@
+"""Hop 3: which slots a function has, who gets the next free one, and when one is given up.
+
+`Scaler` holds every function's slots in this gateway and shares the fleet's warm slots out among them. A caller asks
+`acquire` and gets a slot, or an outcome that stands for none. Nothing here touches a store, so that a synchronous
+call does not; how many slots are wanted is decided in `core.scaling`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from okiba.core.errors import NoSlot, PlatformError, Throttled
+from okiba.core.function import Function
+from okiba.core.invocation import Ending, Outcome
+from okiba.core.scaling import Demand, Limits, desired_slots
+from okiba.flow.slots import FunctionSlots, Got
+from okiba.ports import Fleet, Slot, SlotAddress, SlotOpener
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePolicy:
+    """The operator's part of scaling.
+
+    Args:
+        default_concurrency: Slots a function without a reservation may have.
+        async_width: Slots that a backlog alone may make one function use.
+        wait_ms: How long a call waits for a slot.
+        idle_ms: A slot without calls for so long is given up.
+        max_slots: Slots that the whole fleet may have, warm ones included.
+    """
+
+    default_concurrency: int
+    async_width: int
+    wait_ms: int
+    idle_ms: int
+    max_slots: int
+
+
+class Scaler:
+    """All slots of this gateway: `ports.FleetListener`.
+
+    Args:
+        function: Looks a function up by name; None when it does not exist (any more).
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        opener: SlotOpener,
+        function: Callable[[str], Function | None],
+        policy: ScalePolicy,
+    ) -> None:
+        self._fleet = fleet
+        self._opener = opener
+        self._function = function
+        self._policy = policy
+        self._functions: dict[str, FunctionSlots] = {}
+        self._owners: dict[str, FunctionSlots] = {}
+        self._wanted: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._adopting = 0
+        self._synced = False
+        self._loop = asyncio.get_running_loop()
+        self.on_adopted: Callable[[str, Slot | None, str], Coroutine[None, None, None]] | None = None
+        """Awaited for each slot of an earlier life: function, the slot (None when lost), what ran in it (or empty)."""
+        self.inherited_running: set[str] = set()
+        """Request ids that slots of an earlier life still run."""
+        self.settled = asyncio.Event()
+        """Set once of every slot of an earlier life it is known what runs in it."""
+
+    # --- for callers ------------------------------------------------------------------------------------------------
+
+    def acquire_now(self, function: Function, asynchronous: bool) -> Slot | None:
+        """A free slot at once, or None: the data path's first look."""
+        slots = self._functions.get(function.name)
+        if slots is None or slots.function is not function:
+            return None
+        return slots.take_idle(asynchronous)
+
+    async def acquire(self, function: Function, asynchronous: bool) -> Got:
+        """A slot to run one invocation in, or the outcome that stands for it: its init phase failed.
+
+        Raises:
+            Throttled: The function's limit is reached by synchronous calls that run or wait.
+            NoSlot: None became free in time.
+        """
+        slots = self._slots_of(function)
+        free = slots.take_idle(asynchronous)
+        if free is not None:
+            return free
+        if not asynchronous and slots.calling + len(slots.callers) >= self.limit(function):
+            raise _throttled(function)
+        future: asyncio.Future[Got] = self._loop.create_future()
+        queue = slots.workers if asynchronous else slots.callers
+        queue.append(future)
+        timer = self._loop.call_later(self._policy.wait_ms / 1000, self._expire, future, function.name)
+        self._grow(slots)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._return_unused(slots, future.result(), asynchronous)
+            raise
+        finally:
+            timer.cancel()
+            if future in queue:
+                queue.remove(future)
+            self._ask_fleet(function.kind)
+
+    def _expire(self, future: asyncio.Future[Got], name: str) -> None:
+        if not future.done():
+            future.set_exception(NoSlot(f"no slot for {name} became free within {self._policy.wait_ms} ms"))
+
+    def _return_unused(self, slots: FunctionSlots, got: Got, asynchronous: bool) -> None:
+        if not isinstance(got, Outcome):
+            self.release(slots.function, got, asynchronous)
+
+    def release(self, function: Function, slot: Slot, asynchronous: bool) -> None:
+        """The slot's invocation has ended: the slot serves the next caller, or waits for one."""
+        slots = self._functions[function.name]
+        slots.give_back(asynchronous)
+        self._free(slots, slot)
+
+    def limit(self, function: Function) -> int:
+        """How many slots the function may have."""
+        reserved = function.reserved_concurrency
+        return self._policy.default_concurrency if reserved is None else reserved
+
+    # --- for the fleet ----------------------------------------------------------------------------------------------
+
+    def slot_dealt(self, slot: SlotAddress) -> None:
+        """A warm slot came, or one of an earlier gateway's is to be taken over."""
+        if slot.function and slot.id not in self._owners:
+            self._adopting += 1
+            self._spawn(self._adopt(slot))
+        elif not slot.function:
+            for slots in list(self._functions.values()):
+                if slots.waiting:
+                    self._grow(slots)
+
+    def slot_gone(self, slot_id: str, reason: str) -> None:
+        """The fleet says that the slot's processes have ended."""
+        slots = self._owners.get(slot_id)
+        if slots is None:
+            return
+        slot = slots.all[slot_id]
+        log.info("slot gone", extra={"slot": slot_id, "function": slots.function.name, "reason": reason})
+        self._drop(slots, slot)
+        self._grow(slots)
+
+    def fleet_synced(self) -> None:
+        """No more slots of earlier lives will come."""
+        self._synced = True
+        self._note_settled()
+
+    # --- growing ----------------------------------------------------------------------------------------------------
+
+    def _slots_of(self, function: Function) -> FunctionSlots:
+        slots = self._functions.get(function.name)
+        if slots is None:
+            slots = self._functions[function.name] = FunctionSlots(function)
+        elif slots.function is not function:
+            self.function_changed(function)
+        return slots
+
+    def function_changed(self, function: Function) -> None:
+        """A new revision: free slots of the old one go now, busy ones when their invocation has ended."""
+        slots = self._functions.get(function.name)
+        if slots is None:
+            return
+        slots.function = function
+        slots.failures, slots.not_before = 0, 0.0
+        for slot, _ in list(slots.idle):
+            if slots.outdated(slot):
+                self._retire(slots, slot)
+
+    def function_deleted(self, name: str) -> None:
+        """Its free slots go; busy ones finish first, and calls that wait are answered by their time limit."""
+        slots = self._functions.pop(name, None)
+        for slot, _ in list(slots.idle) if slots else []:
+            self._retire(slots, slot)  # type: ignore[arg-type]
+
+    def _grow(self, slots: FunctionSlots) -> None:
+        function = slots.function
+        demand = Demand(slots.calling + len(slots.callers), slots.working + len(slots.workers))
+        desired = desired_slots(demand, Limits(self.limit(function), self._policy.async_width))
+        missing = min(desired - len(slots.all), slots.waiting) - slots.starting
+        if missing > 0 and slots.not_before > self._loop.time():
+            self._loop.call_at(slots.not_before, self._grow, slots)
+            return
+        for begun in range(missing):
+            address = self._fleet.claim(kinds_for(function))
+            if address is None:
+                self._make_room(missing - begun)
+                break
+            slots.starting += 1
+            self._spawn(self._start(slots, function, address))
+        self._ask_fleet(function.kind)
+
+    def _make_room(self, count: int) -> None:
+        """Where the fleet is full, slots that have been idle longest go, whosever they are: somebody waits."""
+        surplus = len(self._owners) + count - self._policy.max_slots
+        if surplus <= 0:
+            return
+        idle = [(since, slots, slot) for slots in self._functions.values() for slot, since in slots.idle]
+        idle.sort(key=lambda entry: entry[0])
+        for _, slots, slot in idle[:surplus]:
+            self._retire(slots, slot)
+
+    def _ask_fleet(self, kind: str) -> None:
+        """Says how many slots of a kind calls wait for, when that has changed."""
+        count = 0
+        for slots in self._functions.values():
+            if slots.waiting and slots.function.kind == kind:
+                room = self.limit(slots.function) - len(slots.all)
+                count += max(0, min(slots.waiting, room) - slots.starting)
+        if self._wanted.get(kind, 0) != count:
+            self._wanted[kind] = count
+            self._fleet.want(kind, count)
+
+    async def _start(self, slots: FunctionSlots, function: Function, address: SlotAddress) -> None:
+        try:
+            slot = await self._opener.open(address, function, lambda dead: self._slot_died(slots, dead))
+        except PlatformError as error:
+            slots.starting -= 1
+            self._fleet.retire(address.id)
+            self._start_failed(slots, error)
+            return
+        slots.starting -= 1
+        if slot.greeting.init_error is not None:
+            self._fleet.retire(slot.id)
+            slots.offer(_init_failed(slot))
+            self._grow(slots)
+            return
+        slots.failures = 0
+        self._fleet.took(SlotAddress(slot.id, address.kind, address.address, function.name, function.revision))
+        self._add(slots, slot)
+
+    def _start_failed(self, slots: FunctionSlots, error: PlatformError) -> None:
+        slots.failures += 1
+        if slots.failures > 1:  # once is bad luck, and someone waits
+            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (slots.failures - 2))
+            slots.not_before = self._loop.time() + pause
+        log.warning("a slot could not be started", extra={"function": slots.function.name, "reason": str(error)})
+        self._grow(slots)
+
+    async def _adopt(self, address: SlotAddress) -> None:
+        """Takes over a slot of an earlier life of this gateway; connecting fences that life off."""
+        running = await self._opener.running(address)
+        if running:
+            self.inherited_running.add(running)
+        self._adopting -= 1
+        self._note_settled()
+        slot = await self._open_adopted(address)
+        if self.on_adopted is not None:
+            await self.on_adopted(address.function, slot, running)
+        self.inherited_running.discard(running)
+        slots = self._functions.get(address.function)
+        if slot is not None and slots is not None:
+            self._add(slots, slot)
+
+    async def _open_adopted(self, address: SlotAddress) -> Slot | None:
+        function = self._function(address.function)
+        if function is None:
+            self._fleet.retire(address.id)
+            return None
+        slots = self._slots_of(function)
+        try:
+            return await self._opener.open(address, function, lambda dead: self._slot_died(slots, dead))
+        except PlatformError as error:
+            log.warning("a slot could not be taken over", extra={"slot": address.id, "reason": str(error)})
+            self._fleet.retire(address.id)
+            return None
+
+    def _note_settled(self) -> None:
+        if self._synced and not self._adopting:
+            self.settled.set()
+
+    def _add(self, slots: FunctionSlots, slot: Slot) -> None:
+        slots.all[slot.id] = slot
+        self._owners[slot.id] = slots
+        self._free(slots, slot)
+
+    def _free(self, slots: FunctionSlots, slot: Slot) -> None:
+        unknown = self._functions.get(slots.function.name) is not slots
+        surplus = len(slots.all) > self.limit(slots.function)
+        if slot.dead or unknown or surplus or slots.outdated(slot):
+            self._retire(slots, slot)
+            self._grow(slots)
+        elif not slots.offer(slot):
+            slots.idle.append((slot, self._loop.time()))
+
+    # --- shrinking --------------------------------------------------------------------------------------------------
+
+    def _slot_died(self, slots: FunctionSlots, slot: Slot) -> None:
+        if slot.id in slots.all:
+            self._retire(slots, slot)
+            self._grow(slots)
+
+    def _retire(self, slots: FunctionSlots, slot: Slot) -> None:
+        if self._owners.get(slot.id) is slots:
+            self._drop(slots, slot)
+            self._fleet.retire(slot.id)
+
+    def _drop(self, slots: FunctionSlots, slot: Slot) -> None:
+        slots.forget(slot)
+        self._owners.pop(slot.id, None)
+        slot.release()
+
+    async def reap(self) -> None:
+        """Gives idle slots up as their time comes; runs for ever."""
+        period_s = min(1.0, self._policy.idle_ms / 4000)
+        while True:
+            await asyncio.sleep(period_s)
+            before = self._loop.time() - self._policy.idle_ms / 1000
+            for slots in list(self._functions.values()):
+                for slot in slots.idle_since_before(before):
+                    self._retire(slots, slot)
+
+    # --- for status and metrics -------------------------------------------------------------------------------------
+
+    def states(self) -> dict[str, dict[str, int]]:
+        """Per function: slots `idle`, `busy`, `starting`, and calls `waiting`."""
+        return {
+            name: {
+                "idle": len(slots.idle),
+                "busy": len(slots.all) - len(slots.idle),
+                "starting": slots.starting,
+                "waiting": slots.waiting,
+            }
+            for name, slots in self._functions.items()
+        }
+
+    def room_for_backlog(self, function: Function, leased: int) -> int:
+        """How many more pieces of asynchronous work make sense to lease."""
+        return min(self.limit(function), self._policy.async_width) - leased
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def kinds_for(function: Function) -> tuple[str, ...]:
+    """The pools that may serve a function: its layer's, then its Python version's."""
+    return (function.kind, function.runtime) if function.layer else (function.kind,)
+
+
+def _throttled(function: Function) -> Throttled:
+    if function.reserved_concurrency is None:
+        return Throttled("ConcurrentInvocationLimitExceeded")
+    return Throttled("ReservedFunctionConcurrentInvocationLimitExceeded")
+
+
+def _init_failed(slot: Slot) -> Outcome:
+    error = slot.greeting.init_error or b"{}"
+    return Outcome(Ending.FUNCTION_ERROR, error, _error_type(error), init_us=slot.greeting.init_us, slot=slot.id)
+
+
+def _error_type(error: bytes) -> str:
+    try:
+        return str(json.loads(error).get("errorType", ""))
+    except (ValueError, AttributeError, RecursionError):
+        return ""

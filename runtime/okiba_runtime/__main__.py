@@ -1,0 +1,66 @@
+"""The program: an agent, a nursery of agents, or (started by a zygote) a worker.
+
+Started as a file, so that a bare interpreter can run it: `python -I -S -X utf8 …/okiba_runtime/__main__.py --listen …`
+(or `python -m okiba_runtime`). `-S` keeps the platform's own packages off functions' sys.path, `-I` its environment
+out of the interpreter; both also make starting four times as cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from okiba_runtime.options import Options
+
+
+def main(words: list[str]) -> int:
+    """Runs what the command line asks for; returns the exit status."""
+    _find_package()
+    if words[:1] == ["--worker"]:
+        from okiba_runtime import zygote
+
+        zygote.afresh(words[1])
+    from okiba_runtime import options
+
+    try:
+        chosen = options.parse(words)
+    except options.UsageError as error:
+        sys.stderr.write(f"{error}\n{options.USAGE}\n")
+        return 2
+    return _serve(chosen)
+
+
+def _find_package() -> None:
+    here = os.path.dirname(os.path.abspath(__file__))
+    if sys.path and os.path.abspath(sys.path[0]) == here:  # put there for a program's file, unless -I is given
+        del sys.path[0]
+    root = os.path.dirname(here)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+
+
+def _serve(options: Options) -> int:
+    from okiba_runtime.agent import Agent
+    from okiba_runtime.nursery import Nursery
+    from okiba_runtime.preload import preload
+
+    reason = preload(options.preload, options.preload_path)
+    if reason:
+        _start_again(options.without_preload(reason))
+    if options.nursery >= 0:
+        Nursery(options).run()
+        return 0
+    Agent(options, []).run(lambda: print("ready", flush=True))  # noqa: T201 - the supervisor waits for this line
+    return 0
+
+
+def _start_again(words: list[str]) -> None:
+    """The same process, from the beginning: threads end, and only what we were given stays open."""
+    program = os.path.abspath(__file__)
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-X", "utf8", program, *words])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

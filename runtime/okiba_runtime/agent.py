@@ -1,0 +1,318 @@
+"""The agent: owns a slot's socket, its output, its deadlines and its processes; always there to tell what happened.
+
+One thread, one selector, nothing that blocks. It never runs a function's code.
+
+While invocations follow each other, the agent does not wake up for each: the first notice wakes it, and from then on
+it looks every 20 ms, until a look finds nothing new. So it costs a busy worker nothing, an idle one nothing, and a
+deadline is never noticed later than that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable
+
+from okiba_runtime import birth, listening, processes, system, zygote
+from okiba_runtime import slot as slots
+from okiba_runtime.calls import Calls
+from okiba_runtime.endings import Ending
+from okiba_runtime.memory import CgroupMemory, Memory, PolledMemory
+from okiba_runtime.options import Options
+from okiba_runtime.order import Order
+from okiba_runtime.peers import Peers
+from okiba_runtime.pipes import LOG_PIPE_BYTES
+from okiba_runtime.ring import Ring
+from okiba_runtime.slot import Slot
+from okiba_runtime.telemetry import Telemetry
+
+_RING_BYTES = 4 * 1024 * 1024
+_LOOK_US = 20_000
+
+# At most so much output is taken in one look, so that a worker that prints without end starves nobody else.
+_MOST_PER_LOOK = 4 * LOG_PIPE_BYTES
+
+# Killed processes are gone within milliseconds, unless the kernel is busy with them (freeing 10 GB, a dead disk). The
+# gateway waits a second for the report, so it is given even while the last of them is still dying.
+_DYING_US = 500_000
+_DYING_LOOK_US = 5_000
+
+# What is not gone by then hangs in the kernel with a SIGKILL pending, which nobody can hurry.
+_REMAINS_US = 5_000_000
+
+# How long the ending is told.
+_EPITAPH_US = 60_000_000
+
+
+class Agent:
+    """One slot's agent."""
+
+    def __init__(self, options: Options, foreign: list[int]) -> None:
+        self._options = options
+        self._ring = Ring(_RING_BYTES)
+        self.slot = Slot()
+        self._memory: Memory = CgroupMemory(options.cgroup) if options.cgroup else PolledMemory()
+        system.adopt_orphans()
+        lifeline = [options.lifeline] if options.lifeline >= 0 else []
+        born = birth.zygote_of(options, [*foreign, *lifeline])
+        self._zygote_pid = born.pid
+        self._ends = born.ends
+        self._memory.adopt(born.pid)
+
+        self._selector = selectors.DefaultSelector()
+        facts = [("Okiba-Isolation", ",".join(born.own) or "none")]
+        if options.preload_dropped:
+            facts.append(("Okiba-Preload-Dropped", options.preload_dropped[:500]))
+        self.telemetry = Telemetry(self.slot, self._ring, facts)
+        self._peers = Peers(self._selector, Calls(self).on_request)
+        self._data: socket.socket | None = None
+        self._heard = b""
+        self._half_notice = b""
+        self._on_forked: Callable[[int], None] | None = None
+        self._watching = False
+        self._look_us: int | None = None
+        self._dying: Ending | None = None
+        self._report_until_us = 0
+        self._epitaph_us: int | None = None
+        self._must_end = False
+        self._remains_until_us: int | None = None
+        self._on_ended: list[Callable[[], None]] = []
+        self._looked = False
+        self._watch_descriptors()
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self, say_ready: Callable[[], None]) -> None:
+        """Serves until the slot has been shut down, its lifeline is cut, or its end has been told long enough."""
+        with listening.listener(self._options.listen) as listener:
+            self._peers.listen(listener)
+            say_ready()
+            while not self._is_over():
+                try:
+                    self._turn()
+                except Exception:  # noqa: BLE001 - the process's one loop: report, go on
+                    traceback.print_exc()
+            for tell in self._on_ended:
+                tell()
+        self._peers.close()
+
+    def _is_over(self) -> bool:
+        if self._epitaph_us is None or self._remains_until_us is not None:
+            return False
+        return self._must_end or clock_us() >= self._epitaph_us
+
+    def _turn(self) -> None:
+        for key, events in self._selector.select(self._patience_s()):
+            key.data(events)
+        now_us = clock_us()
+        if self._look_us is not None and now_us >= self._look_us:
+            self.look()
+        if self._remains_until_us is not None:
+            self._bury(now_us)
+        elif ending := self._due_ending(now_us):
+            self.kill(ending)
+        self._looked = False
+        self.telemetry.answer(now_us)
+
+    def _patience_s(self) -> float | None:
+        times = [self._look_us, self.telemetry.next_us(), self._epitaph_us]
+        if self._remains_until_us is not None:
+            times.append(clock_us() + _DYING_LOOK_US)
+        elif self.slot.running:
+            times.append(self.slot.running.deadline_us)
+        nearest = min((time_us for time_us in times if time_us is not None), default=None)
+        return None if nearest is None else max(nearest - clock_us(), 0) / 1e6
+
+    def _watch_descriptors(self) -> None:
+        wake, wake_end = os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(wake_end, False)
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_end)
+        self._selector.register(wake, selectors.EVENT_READ, lambda _events: self._reap(wake))
+        self._selector.register(self._ends.link, selectors.EVENT_READ, lambda _events: self._hear())
+        lifeline = self._options.lifeline
+        if lifeline >= 0:
+            self._selector.register(lifeline, selectors.EVENT_READ, lambda _events: self._lifeline_moved())
+        self._watch(True)
+
+    def _lifeline_moved(self) -> None:
+        # Nothing is ever written into it: readable means that the other end is closed.
+        self._selector.unregister(self._options.lifeline)
+        self._must_end = True
+
+    def _asked_to_end(self, *_: object) -> None:
+        self._must_end = True
+
+    # --- the worker's pipes -----------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Takes in everything that the worker has written so far."""
+        self._looked = True
+        told = self._read_notices()
+        printed = self._read_log()
+        flooded = printed >= LOG_PIPE_BYTES // 2
+        polls = self._memory.needs_polling and self.slot.running is not None
+        if (told or printed or polls) and not flooded:
+            self._watch(False)
+            self._look_us = clock_us() + _LOOK_US
+        else:
+            self._watch(True)
+            self._look_us = None
+
+    def _watch(self, on: bool) -> None:
+        if on == self._watching:
+            return
+        self._watching = on
+        for pipe in (self._ends.log, self._ends.notices):
+            if on:
+                self._selector.register(pipe, selectors.EVENT_READ, lambda _events: self.look())
+            else:
+                self._selector.unregister(pipe)
+
+    def _read_notices(self) -> bool:
+        body = _drained(self._ends.notices, _MOST_PER_LOOK)
+        *lines, self._half_notice = (self._half_notice + body).split(b"\n")
+        for line in lines:
+            self.slot.note(line)
+        return bool(body)
+
+    def _read_log(self) -> int:
+        before = self._ring.end
+        while self._ring.end - before < _MOST_PER_LOOK and (piece := _drained(self._ends.log, LOG_PIPE_BYTES)):
+            self._ring.append(piece, int(time.time() * 1000))
+        return self._ring.end - before
+
+    # --- what calls ask for -----------------------------------------------------------------------------------------
+
+    def specialize(self, order: Order, body: bytes, on_forked: Callable[[int], None]) -> None:
+        """The slot becomes this function's; `on_forked` gets the worker's pid, 0 if there will be none."""
+        self._memory.limit(order.memory_mb)
+        self.slot.specialize(order, clock_us())
+        self._on_forked = on_forked
+        self._ends.link.settimeout(1)  # the zygote is waiting for exactly this
+        with contextlib.suppress(OSError):  # it has just been killed; that is noticed and told in its own way
+            self._ends.link.sendall(zygote.order_message(body))
+        self.look()
+
+    def connect(self, connection: socket.socket) -> None:
+        """The worker serves this connection from now on, and no other."""
+        former, self._data = self._data, connection
+        if former:
+            _shut(former)
+        connection.setblocking(True)
+        try:
+            socket.send_fds(self._ends.control, [b"c"], [connection.fileno()])
+        except OSError:  # the worker has just died, or hundreds of connections wait for a busy one
+            _shut(connection)
+            self._data = None
+
+    def shut_down(self, then: Callable[[], None]) -> None:
+        """Ends every process of the slot and this agent; calls `then` in between."""
+        self._on_ended.append(then)
+        self._must_end = True
+
+    # --- deaths -----------------------------------------------------------------------------------------------------
+
+    def _due_ending(self, now_us: int) -> Ending | None:
+        if self.slot.state == slots.EXITED:
+            return None
+        if self._must_end:
+            return Ending("shutdown", self.slot.request_id or None)
+        if self.slot.overdue(now_us):
+            self.look()  # the end may have been told within the last 20 ms
+            return self.slot.overdue(now_us)
+        if self._looked and self.slot.running and self._memory.needs_polling:
+            return self.slot.out_of_memory() if self._memory.exceeded(self._zygote_pid) else None
+        return None
+
+    def kill(self, ending: Ending) -> None:
+        """Ends the slot's processes; the report follows when they are gone."""
+        self._dying = ending
+        self._report_until_us = clock_us() + _DYING_US
+        self._remains_until_us = clock_us() + _REMAINS_US
+        processes.end_all([self._zygote_pid, *processes.descendants(os.getpid())])
+
+    def _reap(self, wake: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(wake, 4096)
+        with contextlib.suppress(ChildProcessError):
+            while (pid := os.waitpid(-1, os.WNOHANG)[0]) > 0:
+                if pid == self._zygote_pid and self._remains_until_us is None and self._epitaph_us is None:
+                    # It ends with us only; the kernel or the handler has killed it, and with it the worker.
+                    self.kill(self.slot.gone(-signal.SIGKILL, for_memory=self._memory.exceeded(self._zygote_pid)))
+
+    def _hear(self) -> None:
+        try:
+            piece = self._ends.link.recv(4096)
+        except OSError:
+            piece = b""
+        if not piece:
+            self._selector.unregister(self._ends.link)
+            return
+        *lines, self._heard = (self._heard + piece).split(b"\n")
+        for line in lines:
+            self._obey(line.decode().split(" "))
+
+    def _obey(self, words: list[str]) -> None:
+        if words[0] == "forked":
+            # Its number in our own process namespace is another than the zygote's.
+            self._tell_forked(next(iter(processes.children(self._zygote_pid)), int(words[1])))
+        elif words[0] == "exited":
+            self.slot.peak_kb = max(self.slot.peak_kb, int(words[2]))
+            self.look()
+            if self._remains_until_us is None:
+                code = os.waitstatus_to_exitcode(int(words[1]))
+                self.kill(self.slot.gone(code, for_memory=self._memory.exceeded(self._zygote_pid)))
+
+    def _tell_forked(self, pid: int) -> None:
+        tell, self._on_forked = self._on_forked, None
+        if tell:
+            tell(pid)
+
+    def _bury(self, now_us: int) -> None:
+        """Reports the ending once every process is gone, or some have been dying for too long."""
+        remaining = processes.descendants(os.getpid())
+        processes.end_all(remaining)
+        if self._dying and (not remaining or now_us >= self._report_until_us):
+            self._report(self._dying, now_us)
+            self._dying = None
+        if not remaining or (self._remains_until_us or 0) <= now_us:
+            self._remains_until_us = None
+
+    def _report(self, ending: Ending, now_us: int) -> None:
+        self.look()
+        self._watch(False)
+        self._look_us = None
+        if self._data:
+            _shut(self._data)
+        self.slot.peak_kb = max(self.slot.peak_kb, self._memory.peak_kb)
+        lines = self.slot.end(ending, now_us, time.time(), open_line=self._ring.line_is_open)
+        self._ring.append(lines, int(time.time() * 1000))
+        self._epitaph_us = now_us + _EPITAPH_US
+        self._tell_forked(0)
+
+
+def clock_us() -> int:
+    """The monotonic clock that all processes of a machine share."""
+    return time.monotonic_ns() // 1000
+
+
+def _drained(descriptor: int, limit: int) -> bytes:
+    try:
+        return os.read(descriptor, limit)
+    except BlockingIOError:
+        return b""
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()

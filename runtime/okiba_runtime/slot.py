@@ -1,0 +1,141 @@
+"""What an agent knows of its slot: a state machine fed with notices and endings. No I/O; `now` is an argument."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from okiba_runtime import notices, platform_lines
+from okiba_runtime.endings import Ending
+from okiba_runtime.order import Order
+
+WARM: Final = "warm"
+INIT: Final = "init"
+IDLE: Final = "idle"
+BUSY: Final = "busy"
+EXITED: Final = "exited"
+
+# An `end` without a `start`, or a `start` in the middle of another, is a handler writing into our pipe: ignored.
+TRANSITIONS: Final = {
+    (WARM, "specialize"): INIT,
+    (INIT, "init"): IDLE,
+    (INIT, "failed"): IDLE,
+    (IDLE, "start"): BUSY,
+    (BUSY, "end"): IDLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The invocation in the handler, or (without an id) the init phase; times on the monotonic clock."""
+
+    request_id: str
+    started_us: int
+    timeout_us: int
+
+    @property
+    def deadline_us(self) -> int:
+        """When it is killed."""
+        return self.started_us + self.timeout_us
+
+
+class Slot:
+    """One slot's life."""
+
+    def __init__(self) -> None:
+        self.state = WARM
+        self.order: Order | None = None
+        self.epoch = -1
+        self.running: Running | None = None
+        self.peak_kb = 0
+        self.modules = b""
+        self.ending: Ending | None = None
+        self._init_us: int | None = None
+        self._init_failure = b""
+
+    def specialize(self, order: Order, now_us: int) -> None:
+        """The slot is this function's from now on."""
+        self.order, self.epoch = order, order.epoch
+        self.state = TRANSITIONS[self.state, "specialize"]
+        self.running = Running("", now_us, order.init_ms * 1000)
+
+    @property
+    def request_id(self) -> str:
+        """Of the invocation that runs; empty when none does."""
+        return self.running.request_id if self.running else ""
+
+    @property
+    def initialising(self) -> bool:
+        """Whether the init phase runs."""
+        return self.state == INIT
+
+    def note(self, line: bytes) -> None:
+        """Takes in a notice of the worker's."""
+        parsed = notices.parse(line)
+        if parsed is None:
+            return
+        word, arguments = parsed
+        if word == "modules":
+            self.modules = arguments[0]
+            return
+        state = TRANSITIONS.get((self.state, word))
+        if state is None or (word == "failed" and not _is_json_object(arguments[1])):
+            return
+        self.state = state
+        if word == "start":
+            self.running = Running(arguments[0].decode("latin-1"), int(arguments[1]), int(arguments[2]))
+            return
+        self.running = None
+        if word == "end":
+            self.peak_kb = max(self.peak_kb, int(arguments[1]))
+            self._init_us = None  # its REPORT has told it
+        else:
+            self._init_us = int(arguments[0])
+            self._init_failure = arguments[1] if word == "failed" else b""
+
+    def overdue(self, now_us: int) -> Ending | None:
+        """The ending that is due because the time allowed is over, if it is."""
+        if self.running is None or now_us < self.running.deadline_us:
+            return None
+        limit_ms = self.running.timeout_us // 1000
+        if self.initialising:
+            return Ending("init_timeout", None, limit_ms=limit_ms)
+        return Ending("timeout", self.request_id, limit_ms=limit_ms)
+
+    def out_of_memory(self) -> Ending:
+        """The ending of a tree that used more than it may."""
+        return Ending("out_of_memory", self.request_id or None, signal=9)
+
+    def gone(self, exit_code: int, *, for_memory: bool) -> Ending:
+        """The ending of a worker that ended by itself (a negative code: by that signal)."""
+        if self._init_failure:
+            return Ending("init_error", None, exit_code, init_failure=self._init_failure)
+        if for_memory and exit_code < 0:
+            return self.out_of_memory()
+        if exit_code < 0:
+            return Ending("signal", self.request_id or None, signal=-exit_code)
+        return Ending("exit", self.request_id or None, exit_code)
+
+    def end(self, ending: Ending, now_us: int, wall_s: float, *, open_line: bool) -> bytes:
+        """The slot has ended so; returns the log's last lines."""
+        self.state, self.ending = EXITED, ending
+        running, self.running = self.running, None
+        if self.order is None or ending.reason in {"shutdown", "init_error"}:
+            return b""
+        lines = (b"\n" if open_line else b"") + ending.first_line(wall_s)
+        if running is None:
+            return lines
+        duration_us = min(now_us - running.started_us, running.timeout_us)
+        if not running.request_id:
+            return lines + platform_lines.init_report(duration_us, f"{ending.status}")
+        return lines + platform_lines.end(
+            running.request_id, duration_us, self.order.memory_mb, self.peak_kb, self._init_us, ending.status
+        )
+
+
+def _is_json_object(raw: bytes) -> bool:
+    try:
+        return isinstance(json.loads(raw), dict)
+    except ValueError:
+        return False

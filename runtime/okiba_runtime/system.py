@@ -1,0 +1,73 @@
+"""Linux calls that Python 3.10's `os` lacks, and descriptors moved out of handlers' way."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+F_SETPIPE_SZ = 1031
+
+# Above what a handler that closes "all" descriptors in a small loop reaches, below the usual soft limit of 1,024.
+_HIGH = 200
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def die_with_parent(signal_number: int) -> None:
+    """This process gets the signal when the process that forked it ends."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0))
+
+
+def adopt_orphans() -> None:
+    """Descendants whose parents end become children of this process, not of init."""
+    _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def unshare(flags: int) -> None:
+    """This process (or, for CLONE_NEWPID, its children) leaves the named namespaces for new ones."""
+    _checked(_libc.unshare(flags))
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """What `source` names appears at `target`; the arguments are the system call's."""
+    words = (source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode())
+    _checked(_libc.mount(*words))
+
+
+def moved_high(descriptor: int) -> int:
+    """The same open file under a high number, closed on exec; the old number is free again."""
+    try:
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # the limit on open files is lower than that
+        return descriptor
+    os.close(descriptor)
+    return high
+
+
+def widen_pipe(descriptor: int, size: int) -> None:
+    """Asks for a larger pipe buffer; an unprivileged user may have used up his share, and then 64 KiB must do."""
+    try:
+        fcntl.fcntl(descriptor, F_SETPIPE_SZ, size)
+    except OSError:
+        return

@@ -1,0 +1,70 @@
+"""HTTP heads, as far as PROTOCOL.md allows them: bytes in, values out, no socket in sight.
+
+Both the agent's control calls and the worker's data connection are read and written here, so that the vectors in
+`tests/vectors/protocol/` cover the slot's side whole.
+"""
+
+from __future__ import annotations
+
+MAX_HEAD = 16 * 1024
+END_OF_HEAD = b"\r\n\r\n"
+
+_REASONS = {200: b"OK", 400: b"Bad Request", 403: b"Forbidden", 404: b"Not Found", 409: b"Conflict", 410: b"Gone",
+            500: b"Internal Server Error", 503: b"Service Unavailable"}  # fmt: skip
+
+
+class Malformed(ValueError):
+    """The bytes are not what the protocol allows; the message says what was seen."""
+
+
+def parse_head(head: bytes) -> tuple[bytes, bytes, dict[bytes, bytes]]:
+    """Method, target and headers (names in lower case) of a request head without its final empty line.
+
+    Raises:
+        Malformed: Not an HTTP/1.1 head, a header twice, or one that changes the framing.
+    """
+    first, *lines = head.split(b"\r\n")
+    words = first.split(b" ")
+    if len(words) != 3 or words[2] != b"HTTP/1.1":
+        raise Malformed(f"expected 'METHOD target HTTP/1.1', got {first[:100]!r}")
+    headers: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        name = name.lower()
+        if not colon or not name or b" " in name or b"\t" in name or b"\n" in line or b"\r" in line:
+            raise Malformed(f"expected 'Name: value', got {line[:100]!r}")
+        if name in headers:
+            raise Malformed(f"header {name.decode('latin-1')} twice")
+        headers[name] = value.strip(b" \t")
+    if b"transfer-encoding" in headers:
+        raise Malformed("Transfer-Encoding; bodies have a Content-Length here")
+    return words[0], words[1], headers
+
+
+def body_length(headers: dict[bytes, bytes], limit: int) -> int:
+    """How long the body is.
+
+    Raises:
+        Malformed: Not a number, or more than `limit`.
+    """
+    raw = headers.get(b"content-length", b"0")
+    if not raw.isdigit() or len(raw) > 12:
+        raise Malformed(f"Content-Length must be a number, got {raw[:40]!r}")
+    length = int(raw)
+    if length > limit:
+        raise Malformed(f"a body of at most {limit} bytes is allowed, got {length}")
+    return length
+
+
+def split_target(target: bytes) -> tuple[str, dict[str, str]]:
+    """Path and query of a request target; nothing in this protocol needs percent-encoding, so none is undone."""
+    path, _, query = target.decode("latin-1").partition("?")
+    return path, dict(pair.partition("=")[::2] for pair in query.split("&") if pair)
+
+
+def response(status: int, headers: list[tuple[str, str]], body: bytes = b"") -> bytes:
+    """A whole response. Header values must be free of line ends; what is not latin-1 becomes `?`."""
+    lines = [b"HTTP/1.1 %d %s" % (status, _REASONS[status])]
+    lines += [f"{name}: {value}".encode("latin-1", "replace") for name, value in headers]
+    lines.append(b"Content-Length: %d\r\n\r\n" % len(body))
+    return b"\r\n".join(lines) + body

@@ -1,0 +1,334 @@
+"""The worker: imports the handler, then answers one data connection at a time.
+
+The loop stands on the hot path of every call, hence its style: blocking sockets, no objects where a local does, six
+system calls an invocation (two notices, two log writes, one receive, one send).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from types import ModuleType
+from typing import NoReturn
+
+from okiba_runtime import environment, notices, output, platform_lines, shadows, wire
+from okiba_runtime.context import ClientContext, LambdaContext
+from okiba_runtime.faults import Failure, Fault, failure_of
+from okiba_runtime.loader import Handler, load
+from okiba_runtime.order import Order
+from okiba_runtime.outcomes import Outcomes
+from okiba_runtime.pipes import WorkerEnds
+from okiba_runtime.results import to_json
+from okiba_runtime.system import moved_high
+
+_INVOKE = b"/2015-03-31/functions/function/invocations"
+_OUTCOME = b"/okiba/v1/outcomes/"
+
+# AWS's 6 MiB of request and the room that an asynchronous envelope takes.
+MAX_EVENT = 6 * 1024 * 1024 + 100 * 1024
+
+_decode = json.JSONDecoder().decode
+
+
+class Worker:
+    """One function in one process."""
+
+    def __init__(self, order: Order, ends: WorkerEnds) -> None:
+        self.order = order
+        self.id = os.urandom(16).hex()
+        self.outcomes = Outcomes()
+        self._control = socket.socket(fileno=ends.control)
+        self._log, self._notices = ends.log, ends.notices
+        self._output = output.Output()
+        self._log_ids = output.install_logging()
+        self._data: socket.socket | None = None
+        self._handler: Handler | None = None
+        self._init_us = 0
+        self._init_failure = b""
+        self._first = True
+        self._loaded: tuple[str, ...] = ()
+        self._traced = False
+        self._pid = os.getpid()
+        os.register_at_fork(after_in_child=self._let_go)
+
+    def initialise(self) -> None:
+        """Imports the handler; a failure of it is kept for the greeting."""
+        began = time.monotonic_ns()
+        try:
+            self._handler = load(self.order.handler)
+        except Exception as error:  # noqa: BLE001 - whatever the user's module raises
+            failure = failure_of(error, "")
+            self._init_failure = failure.json()
+            self._output.tell(failure.log_text())
+        self._init_us = (time.monotonic_ns() - began) // 1000
+        self._leave_if_forked()
+        missing = self._output.settle()
+        if self._init_failure:
+            kind = f"Status: error\tError Type: {failure.kind}"
+            output.write_whole(self._log, missing + platform_lines.init_report(self._init_us, kind))
+            output.write_whole(self._notices, notices.failed(self._init_us, self._init_failure))
+            return
+        output.write_whole(self._log, missing)
+        os.write(self._notices, notices.init(self._init_us))
+        if self.order.layers or self.order.packages:
+            self._loaded = tuple(sys.modules)
+
+    def serve(self) -> None:
+        """Serves data connections, one after the other, for as long as the agent hands them over."""
+        while True:
+            _, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
+            if not descriptors:
+                return
+            self._data = socket.socket(fileno=moved_high(descriptors[0]))
+            try:
+                self._data.sendall(self._greeting())
+                if self._init_failure:
+                    self._data.shutdown(socket.SHUT_WR)
+                    return
+                self._answer_all(self._data)
+            except ConnectionError:  # the agent has shut it down: somebody else holds the slot now
+                continue
+            except wire.Malformed as error:
+                self._refuse(self._data, error)
+            finally:
+                self._data.close()
+
+    def _greeting(self) -> bytes:
+        headers = [
+            ("Okiba-Worker", self.id),
+            ("Okiba-Init", "error" if self._init_failure else "ok"),
+            ("Okiba-Init-Us", str(self._init_us)),
+        ]
+        if self.outcomes:
+            headers.append(("Okiba-Outcomes", ",".join(self.outcomes.request_ids)))
+        return wire.response(200, headers, self._init_failure)
+
+    def _refuse(self, data: socket.socket, error: wire.Malformed) -> None:
+        try:
+            data.sendall(_error(400, "Okiba.BadRequest", str(error)))
+            data.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    def _answer_all(self, data: socket.socket) -> None:
+        receive = data.recv
+        while True:
+            head = receive(65536)
+            if not head:
+                return
+            end = head.find(wire.END_OF_HEAD)
+            while end < 0:
+                if len(head) > wire.MAX_HEAD:
+                    raise wire.Malformed(f"a head of more than {wire.MAX_HEAD} bytes")
+                more = receive(65536)
+                if not more:
+                    return
+                head += more
+                end = head.find(wire.END_OF_HEAD)
+            method, target, headers = wire.parse_head(head[:end])
+            body = head[end + 4 :]
+            length = wire.body_length(headers, MAX_EVENT)
+            if len(body) != length:
+                body = _rest(data, body, length)
+            if method == b"POST" and target == _INVOKE:
+                answer = self._invoke(headers, body)
+            else:
+                answer = self._other_call(method, target)
+            data.sendall(answer)
+            if self._loaded:
+                self._tell_modules()
+
+    def _other_call(self, method: bytes, target: bytes) -> bytes:
+        if method != b"GET" or not target.startswith(_OUTCOME):
+            return _error(404, "Okiba.UnknownCall", f"{method.decode('latin-1')} {target.decode('latin-1')}")
+        request_id = target[len(_OUTCOME) :].decode("latin-1")
+        answer = self.outcomes.take(request_id)
+        return answer or _error(404, "Okiba.NoOutcome", f"no outcome of {request_id} is kept")
+
+    def _invoke(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
+        began = time.monotonic_ns()
+        request_id, timeout_us = _identity(headers)
+        order = self.order
+        os.write(self._notices, b"start %b %d %b\n" % (request_id, began // 1000, timeout_us))
+        name = request_id.decode()
+        os.write(self._log, f"START RequestId: {name} Version: {order.version}\n".encode())
+        self._log_ids.request_id = name
+        trace_id = headers.get(b"lambda-runtime-trace-id")
+        if trace_id or self._traced:
+            self._trace(trace_id)
+
+        failure: Failure | None = None
+        try:
+            event = _event(body)
+            context = LambdaContext(
+                order,
+                name,
+                headers[b"lambda-runtime-invoked-function-arn"].decode(),
+                int(headers[b"lambda-runtime-deadline-ms"]),
+                _client_context(headers.get(b"lambda-runtime-client-context")),
+            )
+            result = to_json(self._handler(event, context))  # type: ignore[misc]
+        except Exception as error:  # noqa: BLE001 - whatever the user's handler raises
+            failure = failure_of(error, name)
+            result = self._told(failure)
+
+        self._leave_if_forked()
+        self._log_ids.request_id = ""
+        missing = self._output.settle()
+        duration_us = (time.monotonic_ns() - began) // 1000
+        peak_kb = output.peak_kb()
+        init_us = self._init_us if self._first else None
+        self._first = False
+        lines = platform_lines.end(name, duration_us, order.memory_mb, peak_kb, init_us)
+        output.write_whole(self._log, missing + lines)
+        os.write(self._notices, b"end %b %d\n" % (request_id, peak_kb))
+        return self._answer(headers, request_id, result, failure, duration_us, peak_kb)
+
+    def _answer(
+        self,
+        headers: dict[bytes, bytes],
+        request_id: bytes,
+        result: bytes,
+        failure: Failure | None,
+        duration_us: int,
+        peak_kb: int,
+    ) -> bytes:
+        error = b""
+        if failure:
+            kind = "".join(c for c in failure.kind if c.isprintable()).encode("ascii", "replace")
+            error = b"X-Amz-Function-Error: Unhandled\r\nOkiba-Error-Type: %b\r\n" % kind
+        answer = (
+            b"HTTP/1.1 200 OK\r\nOkiba-Request-Id: %b\r\nOkiba-Duration-Us: %d\r\nOkiba-Memory-Kb: %d\r\n%b"
+            b"Content-Length: %d\r\n\r\n%b" % (request_id, duration_us, peak_kb, error, len(result), result)
+        )
+        settled = headers.get(b"okiba-settled")
+        if settled:
+            for settled_id in settled.decode("latin-1").split(","):
+                self.outcomes.take(settled_id.strip())
+        if headers.get(b"okiba-keep") == b"1":
+            self.outcomes.keep(request_id.decode(), answer)
+        return answer
+
+    def _told(self, failure: Failure) -> bytes:
+        if not failure.bare:
+            self._output.tell(failure.log_text())
+        return failure.json()
+
+    def _trace(self, trace_id: bytes | None) -> None:
+        self._traced = trace_id is not None
+        if trace_id is None:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
+        else:
+            os.environ["_X_AMZN_TRACE_ID"] = trace_id.decode("latin-1")
+
+    def _tell_modules(self) -> None:
+        """Told after the first answer, so that nobody waits for it."""
+        names = shadows.loaded_from(self._loaded, (*self.order.layers, *self.order.packages))
+        self._loaded = ()
+        output.write_whole(self._notices, notices.modules(names))
+
+    def _let_go(self) -> None:
+        """In a process that the handler forked: the slot's connection and pipes are its parent's alone."""
+        for descriptor in (self._control.detach(), self._log, self._notices, self._data.detach() if self._data else -1):
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue
+
+    def _leave_if_forked(self) -> None:
+        if os.getpid() != self._pid:
+            self._output.settle()
+            os._exit(0)
+
+    def finish(self, code: int) -> NoReturn:
+        """Ends the process, without waiting for threads that the handler left behind."""
+        self._output.settle()
+        os._exit(code)
+
+
+def main(order: Order, ends: WorkerEnds) -> NoReturn:
+    """A freshly forked (or started) process becomes this order's worker."""
+    os.setsid()
+    worker = Worker(order, ends)
+    code = 1
+    try:
+        _settle_in(order)
+        worker.initialise()
+        worker.serve()
+    except SystemExit as error:
+        code = _exit_code(error)
+    except BaseException:  # noqa: BLE001 - the process's last loop
+        sys.excepthook(*sys.exc_info())
+    worker.finish(code)
+
+
+def _settle_in(order: Order) -> None:
+    """Everything about this process that a handler can see is the function's."""
+    environment.become(environment.of_function(order))
+    time.tzset()
+    os.chdir(order.code)
+    path = order.import_path()
+    shadows.make_way(path)
+    sys.path[:] = path + [entry for entry in shadows.standard_path() if entry not in path]
+    sys.argv[:] = [""]
+    sys.modules["__main__"] = ModuleType("__main__")
+    shadows.reseed()
+
+
+def _identity(headers: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+    request_id = headers.get(b"lambda-runtime-aws-request-id", b"")
+    timeout_us = headers.get(b"okiba-timeout-us", b"")
+    deadline_ms = headers.get(b"lambda-runtime-deadline-ms", b"")
+    if not request_id or len(request_id) > 128 or b" " in request_id or not request_id.isascii():
+        raise wire.Malformed(f"Lambda-Runtime-Aws-Request-Id must be 1 to 128 letters, got {request_id[:140]!r}")
+    if not timeout_us.isdigit() or not deadline_ms.isdigit():
+        raise wire.Malformed("Okiba-Timeout-Us and Lambda-Runtime-Deadline-Ms must be whole numbers")
+    if b"lambda-runtime-invoked-function-arn" not in headers:
+        raise wire.Malformed("Lambda-Runtime-Invoked-Function-Arn is missing")
+    return request_id, timeout_us
+
+
+def _event(body: bytes) -> object:
+    try:
+        return _decode(body.decode()) if body else {}
+    except Exception as error:
+        raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from error
+
+
+def _client_context(raw: bytes | None) -> ClientContext | None:
+    if not raw:
+        return None
+    try:
+        fields = json.loads(raw)
+        return None if fields is None else ClientContext(fields)
+    except Exception as error:
+        message = f"Unable to parse Client Context JSON: {error}"
+        raise Fault("Runtime.LambdaContextUnmarshalError", message) from error
+
+
+def _rest(data: socket.socket, begun: bytes, length: int) -> bytes:
+    if len(begun) > length:
+        raise wire.Malformed(f"{len(begun) - length} bytes behind the body; the answer was not awaited")
+    whole = bytearray(length)
+    whole[: len(begun)] = begun
+    filled, view = len(begun), memoryview(whole)
+    while filled < length:
+        count = data.recv_into(view[filled:])
+        if not count:
+            raise ConnectionResetError("the connection ended within a body")
+        filled += count
+    return bytes(whole)
+
+
+def _error(status: int, kind: str, message: str) -> bytes:
+    return wire.response(status, [], json.dumps({"errorType": kind, "errorMessage": message}).encode())
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    sys.stderr.write(f"{error.code}\n")
+    return 1

@@ -1,0 +1,34 @@
+"""Real servers as fixtures. A session's Valkey is shared and emptied for each test that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import redis
+
+from okiba.adapters.redis_link import RedisLink
+from tests.servers import ValkeyServer
+from tests.servers import valkey as start_valkey
+
+
+@pytest.fixture(scope="session")
+def session_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with start_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(session_valkey: ValkeyServer) -> ValkeyServer:
+    """An empty Valkey, AOF on."""
+    with redis.Redis(unix_socket_path=session_valkey.socket) as client:
+        client.flushall()
+    return session_valkey
+
+
+@pytest.fixture
+async def redis_link(valkey: ValkeyServer) -> AsyncIterator[RedisLink]:
+    """A link to an empty Valkey."""
+    link = await RedisLink.open(valkey.url)
+    yield link
+    await link.close()

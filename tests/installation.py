@@ -1,0 +1,218 @@
+"""A whole Okiba of a test's own: `okiba up --detach` on free ports and a temporary folder, ended with everything in it.
+
+The real command, the real parts; nothing here reaches into a process but to kill it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+OKIBA = [sys.executable, "-m", "okiba.apps.cli"]
+
+
+@dataclass
+class Installation:
+    """One running Okiba.
+
+    Args:
+        environment: What the CLI is run with.
+    """
+
+    state: Path
+    environment: dict[str, str]
+
+    def okiba(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """Runs the CLI."""
+        ran = subprocess.run(
+            [*OKIBA, *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        if check and ran.returncode != 0:
+            raise AssertionError(f"okiba {' '.join(arguments)} exited {ran.returncode}:\n{ran.stdout}\n{ran.stderr}")
+        return ran
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """What `okiba env` exports."""
+        lines = self.okiba("env").stdout.splitlines()
+        return dict(re.fullmatch(r"export (\w+)='?([^']*)'?", line).groups() for line in lines if line)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """okiba.json."""
+        return json.loads((self.state / "okiba.json").read_text())
+
+    @property
+    def gateway(self) -> str:
+        """The public port as host:port."""
+        return f"127.0.0.1:{self.document['gateway_port']}"
+
+    @property
+    def admin(self) -> str:
+        """The admin port as host:port."""
+        return f"127.0.0.1:{self.document['admin_port']}"
+
+    def client(self, service: str, **config: Any) -> Any:
+        """A boto3 client as a user would make it, from the variables of `okiba env`."""
+        variables = self.variables
+        endpoint = variables["AWS_ENDPOINT_URL_S3"] if service == "s3" else variables["AWS_ENDPOINT_URL"]
+        options = {"retries": {"max_attempts": 0}, "read_timeout": 60, "max_pool_connections": 128, **config}
+        return boto3.client(
+            service,
+            endpoint_url=endpoint,
+            region_name=variables["AWS_DEFAULT_REGION"],
+            aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+            config=Config(**options),
+        )
+
+    def deploy_inline(self, name: str, code: str, runtime: str = "python3.11", **settings: Any) -> None:
+        """Creates a function of one module, as boto3 users do, and waits until it is active."""
+        lambdas = self.client("lambda")
+        concurrency = settings.pop("concurrency", None)
+        lambdas.create_function(
+            FunctionName=name,
+            Runtime=runtime,
+            Handler="app.handler",
+            Role="arn:aws:iam::000000000000:role/any",
+            Code={"ZipFile": zipped({"app.py": code})},
+            **settings,
+        )
+        if concurrency is not None:
+            lambdas.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=concurrency)
+        eventually(lambda: lambdas.get_function(FunctionName=name)["Configuration"]["State"] == "Active", 120)
+
+    def deploy(self, folder: Path, *arguments: str) -> None:
+        """`okiba deploy`."""
+        self.okiba("deploy", str(folder), *arguments, timeout=300)
+
+    def invoke(self, name: str, event: Any = None, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        """The result of a synchronous call and its response."""
+        response = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event), **settings)
+        body = response["Payload"].read()
+        return json.loads(body) if body else None, response
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def supervisor(self) -> int:
+        """The supervisor's process id."""
+        return int((self.state / "lock").read_text().strip())
+
+    def pid(self, component: str) -> int:
+        """The process id of `gateway`, `controller`, `jobs`, `valkey` or `minio`."""
+        mark = {"valkey": "valkey", "minio": "minio"}.get(component, f"okiba.apps.{component}")
+        for child in children(self.supervisor):
+            arguments = command_line(child)
+            if (mark.startswith("okiba.") and mark in arguments) or (arguments and mark in Path(arguments[0]).name):
+                return child
+        raise LookupError(f"no {component} runs under {self.supervisor}")
+
+    def slot_pids(self) -> list[int]:
+        """The agents of all slots."""
+        found = []
+        for record in (self.state / "slots").glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                pid = int(json.loads(record.read_text())["pid"])
+                if command_line(pid):
+                    found.append(pid)
+        return found
+
+    def kill(self, component: str, number: int = signal.SIGKILL) -> int:
+        """Sends a signal to a component; its process id."""
+        pid = self.pid(component)
+        os.kill(pid, number)
+        return pid
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        from urllib.request import urlopen
+
+        with urlopen(f"http://{self.admin}/metrics", timeout=10) as page:
+            text = page.read().decode()
+        values = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
+        return sum(map(float, values))
+
+
+@contextlib.contextmanager
+def installation(*options: str, settings: dict[str, str] | None = None) -> Iterator[Installation]:
+    """An Okiba that is ready, with these options of `okiba up` and OKIBA_* settings; all of it is gone afterwards."""
+    state = Path(tempfile.mkdtemp(prefix="okiba-test-", dir="/tmp"))
+    environment = {**os.environ, "OKIBA_STATE_DIR": str(state), **(settings or {})}
+    here = Installation(state, environment)
+    try:
+        here.okiba("up", "--detach", "--port", "0", "--s3-port", "0", "--admin-port", "0", *options, timeout=900)
+        yield here
+    except BaseException:
+        for log in sorted((state / "logs").glob("*.log")):
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
+        raise
+    finally:
+        here.okiba("down", check=False)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def zipped(files: dict[str, str | bytes]) -> bytes:
+    """A zip of these files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def children(pid: int) -> list[int]:
+    """A process's children."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def command_line(pid: int) -> list[str]:
+    """A process's arguments; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def eventually(check: Callable[[], Any], seconds: float = 30, every: float = 0.05) -> Any:
+    """The first true value of `check`, or a failure that shows the last one."""
+    deadline = time.monotonic() + seconds
+    last: Any = None
+    while time.monotonic() < deadline:
+        try:
+            last = check()
+        except Exception as error:  # what is asked may not be there yet
+            last = error
+        else:
+            if last:
+                return last
+        time.sleep(every)
+    raise AssertionError(f"not within {seconds} s; last seen: {last!r}")
+
+
+def tail_of(response: dict[str, Any]) -> str:
+    """The decoded log tail of an Invoke response."""
+    return base64.b64decode(response["LogResult"]).decode()

@@ -1,0 +1,248 @@
+"""The link against a real Valkey: replies find their callers, whatever befalls either side."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from okiba.adapters.redis_connection import RedisRefused
+from okiba.adapters.redis_link import MAX_WAITERS, Address, RedisLink
+from okiba.core.errors import InvalidParameter, StoreUnavailable
+from tests.servers import ValkeyServer
+from tests.servers import valkey as start_valkey
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A Valkey that a test may stop."""
+    with start_valkey(tmp_path) as server:
+        yield server
+
+
+async def until(true: Callable[[], bool], within_s: float = 10) -> None:
+    async with asyncio.timeout(within_s):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def failure(call: Awaitable[object]) -> StoreUnavailable:
+    with pytest.raises(StoreUnavailable) as raised:
+        await call
+    return raised.value
+
+
+# --- replies ----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_kind_of_reply_arrives(redis_link):
+    assert await redis_link.call("SET", "k", b"\x00\xff") == b"OK"
+    assert await redis_link.call("GET", "k") == b"\x00\xff"
+    assert await redis_link.call("GET", "none") is None
+    assert await redis_link.call("INCRBY", "n", 7) == 7
+    assert await redis_link.call("MGET", "k", "none", "n") == [b"\x00\xff", None, b"7"]
+
+
+async def test_a_large_value_comes_back_whole(redis_link):
+    value = random.Random(1).randbytes(5_000_000)
+    await redis_link.call("SET", "k", value)
+
+    assert await redis_link.call("GET", "k") == value
+
+
+async def test_many_callers_each_get_their_own_reply(redis_link):
+    async def caller(number: int) -> bool:
+        replies = [await redis_link.call("ECHO", f"{number}-{turn}") for turn in range(50)]
+        return replies == [f"{number}-{turn}".encode() for turn in range(50)]
+
+    assert all(await asyncio.gather(*(caller(number) for number in range(50))))
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_cancelled_caller_never_leaves_its_reply_to_another(redis_link, seed):
+    chance = random.Random(seed)
+
+    async def caller(number: int) -> None:
+        for turn in range(20):
+            text = f"{number}-{turn}"
+            assert await redis_link.call("ECHO", text) == text.encode()
+            assert await redis_link.script("queue_depths", [f"okiba:{{t/{text}}}"], []) == [0, 0]
+
+    callers = [asyncio.ensure_future(caller(number)) for number in range(60)]
+    while any(not task.done() for task in callers):
+        chance.choice(callers).cancel()
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+    ended = await asyncio.gather(*callers, return_exceptions=True)
+
+    assert {type(end) for end in ended} <= {type(None), asyncio.CancelledError}
+    assert await redis_link.call("ECHO", "last") == b"last"
+
+
+async def test_a_cancelled_wait_does_not_disturb_the_next_one(redis_link):
+    waiting = asyncio.ensure_future(redis_link.wait("BLPOP", "list", 5, timeout_ms=5_000))
+    await asyncio.wait([waiting], timeout=0.05)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await redis_link.call("RPUSH", "list", "value")
+
+    assert await redis_link.wait("BLPOP", "list", 5, timeout_ms=5_000) == [b"list", b"value"]
+
+
+async def test_waiting_keeps_nobody_else_waiting(redis_link):
+    waiting = asyncio.ensure_future(redis_link.wait("BLPOP", "list", 5, timeout_ms=5_000))
+    async with asyncio.timeout(2):
+        await redis_link.call("RPUSH", "list", "value")
+        assert await waiting == [b"list", b"value"]
+
+
+async def test_waits_are_bounded(redis_link):
+    waits = [asyncio.ensure_future(redis_link.wait("BLPOP", "l", 5, timeout_ms=5_000)) for _ in range(MAX_WAITERS)]
+    await asyncio.wait(waits, timeout=0.3)
+
+    assert "wait on Redis already" in str(await failure(redis_link.wait("BLPOP", "l", 5, timeout_ms=5_000)))
+
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait(waits)
+    assert await redis_link.wait("PING", timeout_ms=0) == b"PONG"
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_error_of_redis_is_told_with_its_name(redis_link):
+    await redis_link.call("SET", "k", "text")
+
+    error = await failure(redis_link.call("XLEN", "k"))
+
+    assert isinstance(error, RedisRefused)
+    assert error.refusal == "WRONGTYPE"
+    assert await redis_link.call("GET", "k") == b"text"
+
+
+async def test_a_waiting_command_that_is_refused_leaves_its_connection_usable(redis_link):
+    for _ in range(3):
+        await failure(redis_link.wait("XLEN", timeout_ms=0))
+
+    assert b"connected_clients:2\r" in await redis_link.call("INFO", "clients")
+    assert await redis_link.wait("PING", timeout_ms=0) == b"PONG"
+
+
+async def test_a_script_that_redis_has_forgotten_is_loaded_again(redis_link):
+    for _ in range(2):
+        await redis_link.call("SCRIPT", "FLUSH")
+        assert await redis_link.script("queue_depths", ["okiba:{t/f}"], []) == [0, 0]
+
+
+async def test_nobody_at_the_address_is_told_at_once(tmp_path):
+    assert "not reachable" in str(await failure(RedisLink.open(f"unix://{tmp_path}/none")))
+    assert "not reachable" in str(await failure(RedisLink.open("redis://127.0.0.1:1")))
+
+
+@pytest.mark.parametrize("url", ["", "unix://", "http://x", "rediss://host", "redis://host:port", "redis://h/x"])
+def test_what_is_no_address_of_redis_is_refused(url):
+    with pytest.raises(InvalidParameter):
+        Address.parsed(url)
+
+
+def test_an_address_has_all_its_parts():
+    assert Address.parsed("redis://u:p%40ss@host:1234/2") == Address("", "host", 1234, 2, ("u", "p@ss"))
+    assert Address.parsed("redis://:pass@host") == Address("", "host", 6379, 0, ("pass",))
+    assert Address.parsed("unix:///run/a%20b") == Address("/run/a b")
+
+
+async def test_a_link_logs_in_and_selects_its_database(tmp_path):
+    with start_valkey(tmp_path, "--port", "0") as server:
+        link = await RedisLink.open(server.url)
+        await link.call("CONFIG", "SET", "requirepass", "secret")
+        protected = RedisLink(Address(server.socket, login=("secret",), database=3), 2000)
+        wrong = RedisLink(Address(server.socket, login=("wrong",)), 2000)
+
+        assert await protected.wait("PING", timeout_ms=0) == b"PONG"
+        assert "WRONGPASS" in str(await failure(wrong.wait("PING", timeout_ms=0)))
+        assert b"db=3" in await link.call("CLIENT", "LIST")
+
+        await asyncio.gather(link.close(), protected.close(), wrong.close())
+
+
+# --- Redis goes away --------------------------------------------------------------------------------------------------
+
+
+async def test_while_redis_is_away_calls_fail_at_once_and_the_link_comes_back(tmp_path):
+    with start_valkey(tmp_path) as first:
+        link = await RedisLink.open(first.url)
+        assert link.healthy
+        waiting = asyncio.ensure_future(link.wait("BLPOP", "list", 30, timeout_ms=30_000))
+        await asyncio.wait([waiting], timeout=0.05)
+        first.process.kill()
+        first.process.wait()
+        await failure(waiting)
+        await until(lambda: not link.healthy)
+
+        started = time.monotonic()
+        for _ in range(100):
+            await failure(link.call("PING"))
+        assert time.monotonic() - started < 1
+
+        with start_valkey(tmp_path, socket_path=first.socket):
+            await until(lambda: link.healthy)
+            assert await link.call("PING") == b"PONG"
+            assert await link.wait("PING", timeout_ms=0) == b"PONG"
+            await link.close()
+
+
+async def test_calls_under_way_when_redis_dies_fail(own_valkey):
+    link = await RedisLink.open(own_valkey.url)
+    own_valkey.process.send_signal(signal.SIGSTOP)
+    calls = [asyncio.ensure_future(link.call("PING")) for _ in range(10)]
+    await asyncio.wait(calls, timeout=0.1)
+    own_valkey.process.kill()
+
+    async with asyncio.timeout(1):
+        for call in calls:
+            await failure(call)
+    await link.close()
+
+
+async def test_a_redis_that_is_silent_for_3_s_costs_no_call_more_than_its_deadline_and_is_found_again(own_valkey):
+    link = await RedisLink.open(own_valkey.url, timeout_ms=500)
+    own_valkey.process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    longest = 0.0
+    while time.monotonic() - stopped < 3:
+        started = time.monotonic()
+        await failure(link.call("PING"))
+        longest = max(longest, time.monotonic() - started)
+        await asyncio.sleep(0.02)
+    assert longest < 1
+    assert not link.healthy
+
+    own_valkey.process.send_signal(signal.SIGCONT)
+    await until(lambda: link.healthy, within_s=5)
+    assert await link.call("ECHO", "again") == b"again"
+    await link.close()
+
+
+async def test_a_loop_that_was_held_up_itself_does_not_take_redis_for_silent(redis_link):
+    quick = await RedisLink.open(f"unix://{redis_link._address.path}", timeout_ms=100)
+    calls = [asyncio.ensure_future(quick.call("ECHO", str(number))) for number in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    time.sleep(0.3)
+
+    assert [await call for call in calls] == [b"0", b"1", b"2"]
+    assert quick.healthy
+    await quick.close()
+
+
+async def test_a_closed_link_fails_calls(redis_link):
+    await redis_link.close()
+
+    await failure(redis_link.call("PING"))
+    assert not redis_link.healthy

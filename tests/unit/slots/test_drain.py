@@ -1,0 +1,243 @@
+"""Asynchronous work: leased, run, settled exactly once, whatever happens between."""
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from okiba.core.function import Function, State
+from okiba.core.invocation import Ending, Outcome
+from okiba.core.retry import RetryPolicy
+from okiba.flow.dispatch import Dispatcher, Drain
+from okiba.flow.scale import ScalePolicy, Scaler
+from okiba.ports import Greeting, SlotAddress, Work
+from tests.fakes.queue import MemoryQueue
+
+FUNCTION = Function("f", "python3.11", "app.handler", "0" * 64, 1, "r1", 0, "AK", state=State.ACTIVE)
+GOOD = Outcome(Ending.SUCCEEDED, b"null")
+BAD = Outcome(Ending.FUNCTION_ERROR, b'{"errorType": "ValueError"}', "ValueError")
+LOST = Outcome(Ending.PLATFORM_FAILURE, b'{"errorType": "Okiba.SlotLost"}', "Okiba.SlotLost", lost_slot=True)
+
+
+class ScriptedSlot:
+    """Answers invocations with what the script says next; the last answer is repeated."""
+
+    def __init__(self, slot_id, script, kept=()):
+        self.id, self.revision, self.dead = slot_id, "r1", False
+        self.greeting = Greeting("w", 1, None, tuple(kept))
+        self.script, self.ran, self.gate = list(script), [], None
+
+    async def invoke(self, invocation, timeout_ms):
+        self.ran.append(invocation.request_id)
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+
+    async def collect(self, request_id):
+        return GOOD
+
+    def release(self):
+        pass
+
+
+class Slots:
+    """A fleet with endless warm slots and their opener in one: every slot follows the same script."""
+
+    def __init__(self, script):
+        self.slot, self.count = ScriptedSlot("s", script), 0
+
+    def claim(self, kinds):
+        self.count += 1
+        return SlotAddress(f"s{self.count}", "python3.11", "unix:/x")
+
+    async def open(self, address, function, on_dead):
+        self.slot.id = address.id
+        return self.slot
+
+    async def running(self, address):
+        return ""
+
+    def took(self, slot): ...
+    def want(self, kind, count): ...
+    def retire(self, slot_id): ...
+
+
+@asynccontextmanager
+async def draining(script, function=FUNCTION, queue=None, delays=(0, 0)):
+    """A drain that runs against a queue in memory."""
+    queue, slots = queue or MemoryQueue(), Slots(script)
+    scaler = Scaler(slots, slots, lambda name: function, ScalePolicy(10, 1, 200, 10_000, 50))
+    dispatcher = Dispatcher(scaler, time.time, lambda *_: None)
+    drain = Drain("f", lambda name: function, lambda name: "arn", queue, dispatcher, scaler, RetryPolicy(delays), time.time)
+    await drain.recover()
+    task = asyncio.create_task(drain.run())
+    try:
+        yield queue, slots.slot, drain, scaler
+    finally:
+        task.cancel()
+
+
+def work(event="e", age_ms=0, payload=b"{}"):
+    return Work("f", event, f"r-{event}", payload, "s3", int(time.time() * 1000) - age_ms)
+
+
+async def ends(queue, event="e"):
+    """How the event ended, once it has."""
+    async with asyncio.timeout(5):
+        while queue.ledger[("f", event)] == "open":
+            await asyncio.sleep(0.002)
+    return queue.ledger[("f", event)]
+
+
+async def put(queue, drain, **kind):
+    await queue.accept([work(**kind)])
+    drain.wake()
+
+
+async def pump(drain, queue, event="e"):
+    """Wakes the drain until the event has ended, as the gateway's look at the queues does."""
+    async with asyncio.timeout(5):
+        while queue.ledger[("f", event)] == "open":
+            drain.wake()
+            await asyncio.sleep(0.002)
+    return queue.ledger[("f", event)]
+
+
+async def test_work_runs_once_and_ends():
+    async with draining([GOOD]) as (queue, slot, drain, _):
+        await put(queue, drain)
+        assert await ends(queue) == "succeeded"
+        assert slot.ran == ["r-e"]
+
+
+async def test_a_function_error_is_tried_twice_more_and_then_buried_with_its_event():
+    async with draining([BAD]) as (queue, slot, drain, _):
+        await put(queue, drain, payload=b'{"n": 1}')
+        assert await pump(drain, queue) == "dead"
+        assert slot.ran == ["r-e"] * 3
+        (letter,) = await queue.dead_letters("f", "", 10)
+        assert (letter.reason, letter.attempts, letter.work.payload) == ("RetriesExhausted", 3, b'{"n": 1}')
+        assert json.loads(letter.error)["errorType"] == "ValueError"
+
+
+async def test_a_retry_that_succeeds_is_the_end():
+    async with draining([BAD, GOOD]) as (queue, slot, drain, _):
+        await put(queue, drain)
+        assert await pump(drain, queue) == "succeeded"
+        assert len(slot.ran) == 2
+
+
+async def test_a_function_without_retries_gets_none():
+    async with draining([BAD], replace(FUNCTION, retries=0)) as (queue, slot, drain, _):
+        await put(queue, drain)
+        assert await pump(drain, queue) == "dead"
+        assert len(slot.ran) == 1
+
+
+async def test_failures_of_the_platform_cost_no_retry():
+    failed = replace(LOST, lost_slot=False)
+    async with draining([failed, failed, failed, failed, GOOD]) as (queue, slot, drain, _):
+        await put(queue, drain)
+        assert await pump(drain, queue) == "succeeded"
+        assert len(slot.ran) == 5
+
+
+async def test_work_under_which_three_slots_die_is_poison():
+    async with draining([LOST]) as (queue, slot, drain, _):
+        await put(queue, drain)
+        assert await pump(drain, queue) == "dead"
+        assert len(slot.ran) == 3
+        assert (await queue.dead_letters("f", "", 10))[0].reason == "Poison"
+
+
+async def test_an_event_that_is_too_old_is_buried_unrun():
+    async with draining([GOOD]) as (queue, slot, drain, _):
+        await put(queue, drain, age_ms=(FUNCTION.max_event_age_s + 1) * 1000)
+        assert await pump(drain, queue) == "expired"
+        assert slot.ran == []
+        assert (await queue.dead_letters("f", "", 10))[0].reason == "EventAgeExceeded"
+
+
+async def test_a_function_that_may_never_run_buries_its_events_at_once():
+    async with draining([GOOD], replace(FUNCTION, reserved_concurrency=0)) as (queue, slot, drain, _):
+        await put(queue, drain)
+        assert await pump(drain, queue) == "dead"
+        assert slot.ran == []
+        assert (await queue.dead_letters("f", "", 10))[0].reason == "ZeroReservedConcurrency"
+
+
+async def test_an_outcome_is_settled_when_the_store_is_back():
+    async with draining([GOOD]) as (queue, slot, drain, _):
+        slot.gate = asyncio.Event()
+        await put(queue, drain)
+        async with asyncio.timeout(5):
+            while not slot.ran:
+                await asyncio.sleep(0.002)
+        queue.away = True
+        slot.gate.set()
+        await asyncio.sleep(0.05)
+        queue.away = False
+        assert await pump(drain, queue) == "succeeded"
+        assert slot.ran == ["r-e"]
+
+
+async def inherited(queue):
+    """Work that an earlier life of the gateway had leased when it died."""
+    await queue.accept([work()])
+    (lease,) = await queue.lease("f", 1, int(time.time() * 1000))
+    return lease
+
+
+async def test_what_an_earlier_life_had_leased_is_run_again_when_no_slot_knows_of_it():
+    queue = MemoryQueue()
+    await inherited(queue)
+    async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
+        scaler.fleet_synced()
+        assert await pump(drain, queue) == "succeeded"
+        assert slot.ran == ["r-e"]
+
+
+async def test_what_a_slot_finished_after_its_gateway_died_is_settled_and_not_run_again():
+    queue = MemoryQueue()
+    await inherited(queue)
+    async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
+        await drain.adopted(ScriptedSlot("old", [GOOD], kept=["r-e"]), "")
+        scaler.fleet_synced()
+        assert await pump(drain, queue) == "succeeded"
+        assert slot.ran == []
+
+
+async def test_what_a_slot_still_runs_waits_for_that_slot():
+    queue = MemoryQueue()
+    await inherited(queue)
+    async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
+        scaler.inherited_running.add("r-e")
+        scaler.fleet_synced()
+        await asyncio.sleep(0.05)
+        assert queue.ledger[("f", "e")] == "open"
+        await drain.adopted(None, "r-e")  # the slot died before it could be taken over
+        assert await pump(drain, queue) == "succeeded"
+        assert slot.ran == ["r-e"]
+
+
+async def test_a_void_lease_settles_nothing():
+    queue = MemoryQueue()
+    lease = await inherited(queue)
+    async with draining([GOOD], queue=queue) as (_, _slot, drain, scaler):
+        scaler.fleet_synced()
+        assert await pump(drain, queue) == "succeeded"
+        assert not await queue.bury(lease, BAD, "RetriesExhausted")
+        assert queue.ledger[("f", "e")] == "succeeded"
+
+
+@pytest.mark.parametrize("count", [50])
+async def test_a_backlog_drains_whole(count):
+    async with draining([GOOD]) as (queue, slot, drain, _):
+        await queue.accept([work(f"e{number}") for number in range(count)])
+        drain.wake()
+        for number in range(count):
+            assert await ends(queue, f"e{number}") == "succeeded"
+        assert sorted(slot.ran) == sorted(f"r-e{number}" for number in range(count))

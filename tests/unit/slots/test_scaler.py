@@ -1,0 +1,240 @@
+"""Who gets a slot, when one is made, and when one goes: stories with a fake fleet."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from okiba.core.errors import NoSlot, SlotLost, Throttled
+from okiba.core.function import Function, State
+from okiba.core.invocation import Ending, Outcome
+from okiba.flow.scale import ScalePolicy, Scaler
+from okiba.ports import Greeting, SlotAddress
+
+FUNCTION = Function("f", "python3.11", "app.handler", "0" * 64, 1, "r1", 0, "AK", state=State.ACTIVE)
+
+
+class FakeSlot:
+    def __init__(self, slot_id, revision, init_error=None):
+        self.id, self.revision, self.dead, self.released = slot_id, revision, False, False
+        self.greeting = Greeting("w", 1, init_error, ())
+
+    def release(self):
+        self.released = True
+
+
+class FakeFleet:
+    """Warm slots by number, and a note of what was said."""
+
+    def __init__(self, warm=0):
+        self.warm = [SlotAddress(f"s{number}", "python3.11", "unix:/x") for number in range(warm)]
+        self.wanted, self.retired, self.taken = {}, [], []
+
+    def claim(self, kinds):
+        return self.warm.pop() if self.warm else None
+
+    def took(self, slot):
+        self.taken.append(slot.id)
+
+    def want(self, kind, count):
+        self.wanted[kind] = count
+
+    def retire(self, slot_id):
+        self.retired.append(slot_id)
+
+
+class FakeOpener:
+    def __init__(self):
+        self.init_error, self.failures, self.on_dead, self.opened = None, 0, {}, []
+
+    async def open(self, address, function, on_dead):
+        if self.failures:
+            self.failures -= 1
+            raise SlotLost("gone")
+        slot = FakeSlot(address.id, function.revision, self.init_error)
+        self.on_dead[slot.id] = on_dead
+        self.opened.append(slot)
+        return slot
+
+    async def running(self, address):
+        return "running" if address.id == "busy" else ""
+
+
+class World:
+    def __init__(self, warm=0, wait_ms=500, default=100, idle_ms=50, max_slots=50):
+        self.fleet, self.opener = FakeFleet(warm), FakeOpener()
+        policy = ScalePolicy(default, 4, wait_ms, idle_ms, max_slots)
+        self.scaler = Scaler(self.fleet, self.opener, lambda name: FUNCTION if name == "f" else None, policy)
+
+    async def deal(self, count):
+        for number in range(count):
+            address = SlotAddress(f"late{number}", "python3.11", "unix:/x")
+            self.fleet.warm.append(address)
+            self.scaler.slot_dealt(address)
+        await asyncio.sleep(0)
+
+
+async def test_the_first_call_takes_a_warm_slot_and_the_next_one_uses_it_again():
+    world = World(warm=2)
+    first = await world.scaler.acquire(FUNCTION, False)
+    world.scaler.release(FUNCTION, first, False)
+    assert world.scaler.acquire_now(FUNCTION, False) is first
+    assert world.fleet.taken == [first.id]
+
+
+async def test_a_call_without_a_warm_slot_is_told_to_the_fleet_and_waits():
+    world = World()
+    call = asyncio.create_task(world.scaler.acquire(FUNCTION, False))
+    await asyncio.sleep(0)
+    assert world.fleet.wanted == {"python3.11": 1}
+    await world.deal(1)
+    assert (await call).id == "late0"
+    assert world.fleet.wanted == {"python3.11": 0}
+
+
+async def test_below_the_limit_a_call_waits_and_above_it_is_refused_at_once():
+    function = replace(FUNCTION, reserved_concurrency=2)
+    world = World(warm=1)
+    await world.scaler.acquire(function, False)
+    waiting = asyncio.create_task(world.scaler.acquire(function, False))
+    await asyncio.sleep(0)
+    with pytest.raises(Throttled) as refused:
+        await world.scaler.acquire(function, False)
+    assert refused.value.reason == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    waiting.cancel()
+
+
+async def test_a_call_that_waits_too_long_is_told_so():
+    world = World(wait_ms=20)
+    with pytest.raises(NoSlot, match="20 ms"):
+        await world.scaler.acquire(FUNCTION, False)
+
+
+async def test_slots_never_exceed_the_limit_however_many_call():
+    function = replace(FUNCTION, reserved_concurrency=3)
+    world = World(warm=10)
+    calls = [asyncio.create_task(world.scaler.acquire(function, False)) for _ in range(3)]
+    await asyncio.gather(*calls)
+    assert len(world.opener.opened) == 3
+
+
+async def test_callers_go_before_the_backlog():
+    function = replace(FUNCTION, reserved_concurrency=1)
+    world = World(warm=1)
+    slot = await world.scaler.acquire(function, True)
+    order = []
+
+    async def call(name, asynchronous):
+        got = await world.scaler.acquire(function, asynchronous)
+        order.append(name)
+        world.scaler.release(function, got, asynchronous)
+
+    tasks = [asyncio.create_task(call("backlog", True)), asyncio.create_task(call("caller", False))]
+    await asyncio.sleep(0)
+    world.scaler.release(function, slot, True)
+    await asyncio.gather(*tasks)
+    assert order == ["caller", "backlog"]
+
+
+async def test_an_init_error_answers_one_call_and_the_slot_goes():
+    world = World(warm=1)
+    world.opener.init_error = b'{"errorType": "Runtime.ImportModuleError"}'
+    outcome = await world.scaler.acquire(FUNCTION, False)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.ending, outcome.error_type) == (Ending.FUNCTION_ERROR, "Runtime.ImportModuleError")
+    assert len(world.fleet.retired) == 1
+
+
+async def test_a_slot_that_cannot_be_started_is_replaced_by_another():
+    world = World(warm=2)
+    world.opener.failures = 1
+    slot = await world.scaler.acquire(FUNCTION, False)
+    assert world.fleet.retired == ["s1"]
+    assert slot.id == "s0"
+
+
+async def test_a_dead_slot_is_not_handed_out_and_leaves_the_count():
+    world = World(warm=2)
+    slot = await world.scaler.acquire(FUNCTION, False)
+    world.scaler.release(FUNCTION, slot, False)
+    slot.dead = True
+    world.opener.on_dead[slot.id](slot)
+    assert world.scaler.acquire_now(FUNCTION, False) is None
+    other = await world.scaler.acquire(FUNCTION, False)
+    assert other is not slot
+    assert world.fleet.retired == [slot.id]
+
+
+async def test_a_cancelled_call_gives_the_slot_it_was_just_handed_to_the_next():
+    function = replace(FUNCTION, reserved_concurrency=1)
+    world = World(warm=1)
+    held = await world.scaler.acquire(function, True)
+    gone = asyncio.create_task(world.scaler.acquire(function, False))
+    await asyncio.sleep(0)
+    world.scaler.release(function, held, True)  # handed to `gone`, which is cancelled before it runs
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert world.scaler.acquire_now(function, False) is held
+
+
+async def test_a_new_revision_retires_free_slots_now_and_busy_ones_when_they_are_done():
+    world = World(warm=3)
+    free, busy = await world.scaler.acquire(FUNCTION, False), await world.scaler.acquire(FUNCTION, False)
+    world.scaler.release(FUNCTION, free, False)
+    newer = replace(FUNCTION, revision="r2")
+    world.scaler.function_changed(newer)
+    assert world.fleet.retired == [free.id]
+    world.scaler.release(FUNCTION, busy, False)
+    assert world.fleet.retired == [free.id, busy.id]
+    assert (await world.scaler.acquire(newer, False)).revision == "r2"
+
+
+async def test_idle_slots_go_after_their_time():
+    world = World(warm=1, idle_ms=20)
+    slot = await world.scaler.acquire(FUNCTION, False)
+    world.scaler.release(FUNCTION, slot, False)
+    reaper = asyncio.create_task(world.scaler.reap())
+    async with asyncio.timeout(5):
+        while not world.fleet.retired:
+            await asyncio.sleep(0.005)
+    reaper.cancel()
+    assert slot.released
+
+
+async def test_a_slot_of_an_earlier_life_is_taken_over_and_what_runs_in_it_is_known_first():
+    world = World()
+    adopted = asyncio.get_running_loop().create_future()
+
+    async def on_adopted(name, slot, running):
+        adopted.set_result((name, slot.id, running, set(world.scaler.inherited_running)))
+
+    world.scaler.on_adopted = on_adopted
+    world.scaler.slot_dealt(SlotAddress("busy", "python3.11", "unix:/x", "f", "r1"))
+    world.scaler.fleet_synced()
+    assert not world.scaler.settled.is_set()
+    assert await adopted == ("f", "busy", "running", {"running"})
+    assert world.scaler.settled.is_set()
+    await asyncio.sleep(0)
+    assert world.scaler.acquire_now(FUNCTION, False).id == "busy"
+
+
+async def test_a_slot_whose_function_is_gone_is_retired_instead():
+    world = World()
+    world.scaler.slot_dealt(SlotAddress("orphan", "python3.11", "unix:/x", "deleted", "r1"))
+    async with asyncio.timeout(5):
+        while not world.fleet.retired:
+            await asyncio.sleep(0)
+    assert world.fleet.retired == ["orphan"]
+
+
+async def test_a_full_fleet_gives_up_who_was_idle_longest_for_who_waits():
+    world = World(warm=2, max_slots=2)
+    first, second = await world.scaler.acquire(FUNCTION, False), await world.scaler.acquire(FUNCTION, False)
+    world.scaler.release(FUNCTION, first, False)
+    world.scaler.release(FUNCTION, second, False)
+    other = asyncio.create_task(world.scaler.acquire(replace(FUNCTION, name="g"), False))
+    await asyncio.sleep(0)
+    assert world.fleet.retired == [first.id]
+    await world.deal(1)
+    assert (await other).id == "late0"
