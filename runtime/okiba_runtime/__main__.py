@@ -42,6 +42,7 @@ def _find_package() -> None:
 
 
 def _serve(options: Options) -> int:
+    from okiba_runtime import isolation
     from okiba_runtime.agent import Agent
     from okiba_runtime.nursery import Nursery
     from okiba_runtime.preload import preload
@@ -52,7 +53,8 @@ def _serve(options: Options) -> int:
     if options.nursery >= 0:
         Nursery(options).run()
         return 0
-    Agent(options, []).run(lambda: print("ready", flush=True))  # noqa: T201 - the supervisor waits for this line
+    means = isolation.means() if options.private_tmp else isolation.Means.NONE
+    Agent(options, means, []).run(lambda: print("ready", flush=True))  # noqa: T201 - the supervisor waits for this line
     return 0
 
 

@@ -22,6 +22,7 @@ from okiba_runtime import birth, listening, processes, system, zygote
 from okiba_runtime import slot as slots
 from okiba_runtime.calls import Calls
 from okiba_runtime.endings import Ending
+from okiba_runtime.isolation import Means
 from okiba_runtime.memory import CgroupMemory, Memory, PolledMemory
 from okiba_runtime.options import Options
 from okiba_runtime.order import Order
@@ -52,14 +53,14 @@ _EPITAPH_US = 60_000_000
 class Agent:
     """One slot's agent."""
 
-    def __init__(self, options: Options, foreign: list[int]) -> None:
+    def __init__(self, options: Options, means: Means, foreign: list[int]) -> None:
         self._options = options
         self._ring = Ring(_RING_BYTES)
         self.slot = Slot()
         self._memory: Memory = CgroupMemory(options.cgroup) if options.cgroup else PolledMemory()
         system.adopt_orphans()
         lifeline = [options.lifeline] if options.lifeline >= 0 else []
-        born = birth.zygote_of(options, [*foreign, *lifeline])
+        born = birth.zygote_of(options, means, [*foreign, *lifeline])
         self._zygote_pid = born.pid
         self._ends = born.ends
         self._memory.adopt(born.pid)

@@ -1,4 +1,4 @@
-"""How a slot's zygote comes into being: forked by the agent, through a nest where it gets namespaces of its own."""
+"""How a slot's zygote comes into being: forked by the agent, into namespaces of its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from okiba_runtime import isolation, system
+from okiba_runtime.isolation import Means
 from okiba_runtime.options import Options
 from okiba_runtime.pipes import AgentEnds, WorkerEnds, connected
 from okiba_runtime.zygote import Zygote
 
-# Making namespaces takes a millisecond; a machine that needs longer than this is not going to serve calls.
+# Making namespaces takes milliseconds; a machine that needs longer than this is not going to serve calls.
 _PATIENCE_S = 20.0
 
 
@@ -34,7 +35,7 @@ class Birth:
     own: tuple[str, ...]
 
 
-def zygote_of(options: Options, foreign: list[int]) -> Birth:
+def zygote_of(options: Options, means: Means, foreign: list[int]) -> Birth:
     """Forks a zygote, isolated where asked for and allowed.
 
     Args:
@@ -43,43 +44,25 @@ def zygote_of(options: Options, foreign: list[int]) -> Birth:
     Raises:
         StillBorn: It ended before it was ready.
     """
-    if options.private_tmp:
-        try:
-            return _awaited(options, foreign, _nest)
-        except StillBorn:  # the system took our identity and gave no other: without namespaces, then
-            pass
-    return _awaited(options, foreign, _plain)
-
-
-def _awaited(options: Options, foreign: list[int], start: Callable[[Options, WorkerEnds], NoReturn]) -> Birth:
+    isolated = options.private_tmp and means is not Means.NONE
+    if isolated:
+        isolation.leave(means)
     ours, theirs = connected()
-    first = os.fork()
-    if first == 0:
-        _in_child(lambda: _close(ours, foreign), lambda: start(options, theirs))
+    pid = os.fork()
+    if pid == 0:
+        _in_child(lambda: _close(ours, foreign), lambda: _be_zygote(options, theirs, isolated=isolated))
     theirs.close()
-    try:
-        pid, own = _hear(ours)
-    except StillBorn:
-        os.waitpid(first, 0)
-        ours.close()
-        raise
-    if pid:
-        os.waitpid(first, 0)
-    return Birth(pid or first, ours, own)
+    return Birth(pid, ours, _hear(ours))
 
 
-def _hear(ours: AgentEnds) -> tuple[int, tuple[str, ...]]:
-    """The zygote's pid when a nest had to tell it, else 0, and what it has of its own."""
+def _hear(ours: AgentEnds) -> tuple[str, ...]:
+    """What the zygote has of its own."""
     ours.link.settimeout(_PATIENCE_S)
     heard = b""
-    while True:
+    while not heard.endswith(b"\n"):
         heard += _more(ours)
-        told = dict(line.split(" ") for line in heard.decode().split("\n")[:-1])
-        own = told.get("ready")
-        if own == "none":
-            return 0, ()
-        if own and "born" in told:  # nest and zygote say so in either order
-            return int(told["born"]), tuple(own.split(","))
+    own = heard.decode().split()[1]
+    return () if own == "none" else tuple(own.split(","))
 
 
 def _more(ours: AgentEnds) -> bytes:
@@ -98,19 +81,12 @@ def _close(ours: AgentEnds, foreign: list[int]) -> None:
         os.close(descriptor)
 
 
-def _plain(options: Options, ends: WorkerEnds) -> NoReturn:
-    system.adopt_orphans()
-    Zygote(ends, [], isolation.NO_OLD_TMP, options.preload_path).run()
-
-
-def _nest(options: Options, ends: WorkerEnds) -> NoReturn:
-    if not isolation.leave_namespaces():
-        _plain(options, ends)
-    pid = os.fork()
-    if pid:
-        os.write(ends.link, f"born {pid}\n".encode())
-        os._exit(0)
-    own, old_tmp = isolation.settle(options.preload_path)
+def _be_zygote(options: Options, ends: WorkerEnds, *, isolated: bool) -> NoReturn:
+    if isolated:
+        own, old_tmp = isolation.settle(options.preload_path)
+    else:
+        own, old_tmp = [], isolation.NO_OLD_TMP
+        system.adopt_orphans()
     Zygote(ends, own, old_tmp, options.preload_path).run()
 
 

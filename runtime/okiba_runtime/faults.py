@@ -13,6 +13,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 _RUNTIME = os.path.dirname(__file__) + os.sep
+
+# An error is told to the caller, in a header and in the log; none of them is a place for megabytes.
+_MAX_MESSAGE = 256 * 1024
+_MAX_FRAMES = 100
+
 _NO_BREAK_SPACE = "\u00a0"
 
 
@@ -70,7 +75,7 @@ def failure_of(error: BaseException, request_id: str) -> Failure:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return str(error)[:_MAX_MESSAGE]
     except Exception as another:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"<{type(error).__name__}: its __str__ raised {type(another).__name__}>"
 
@@ -80,7 +85,11 @@ def _user_frames(trace: TracebackType | None) -> list[str]:
     ours = 0
     while ours < len(frames) and frames[ours][0].startswith(_RUNTIME):
         ours += 1
-    return traceback.format_list(frames[ours:])
+    lines = traceback.format_list(frames[ours:])
+    if len(lines) > 2 * _MAX_FRAMES:
+        left_out = f"  [{len(lines) - 2 * _MAX_FRAMES} frames left out]\n"
+        return [*lines[:_MAX_FRAMES], left_out, *lines[-_MAX_FRAMES:]]
+    return lines
 
 
 def _indented(line: str) -> str:

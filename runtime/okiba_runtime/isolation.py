@@ -1,14 +1,13 @@
 """A slot's own namespaces and /tmp, where the system allows them.
 
-With a process namespace the zygote is its first process: when it ends, the kernel ends every process of the slot.
-
-    agent ── nest ── zygote ── worker …        the nest makes the namespaces, forks the zygote and ends at once;
-      └───────────────▲                        the agent, which adopts orphans, becomes the zygote's parent
+The agent makes the process namespace (as an ordinary user, within a user namespace of its own), the zygote is its
+first process and makes the rest. When the zygote ends, the kernel ends every process of the slot.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import sys
 
@@ -17,38 +16,52 @@ from okiba_runtime import system
 # Lambda's default ephemeral storage. It lies in memory and takes up what is written, no more.
 _TMP_OPTIONS = "size=512m,mode=1777"
 
-_SLOT_NAMESPACES = system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWIPC
-
 NO_OLD_TMP = -1
 
 
-def leave_namespaces() -> bool:
-    """Whether this process (its children, for processes) is in namespaces of its own now.
+class Means(enum.IntEnum):
+    """How this process can get namespaces; the values are the probe's exit statuses."""
 
-    Raises:
-        OSError: It got halfway: the process has no valid identity any more and must end.
-    """
+    NONE = 0
+    PRIVILEGE = 1
+    USER_NAMESPACE = 2
+
+
+def means() -> Means:
+    """What the system allows, found out by a child that tries: getting halfway costs a process its identity."""
+    probe = os.fork()
+    if probe == 0:
+        status = Means.NONE
+        with contextlib.suppress(OSError):
+            status = _tried()
+        os._exit(status)
+    return Means(os.waitstatus_to_exitcode(os.waitpid(probe, 0)[1]))
+
+
+def _tried() -> Means:
     try:
-        system.unshare(_SLOT_NAMESPACES)
+        system.unshare(system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC)
     except OSError:
-        return _leave_as_user()
-    return True
+        leave(Means.USER_NAMESPACE)
+        system.unshare(system.CLONE_NEWNS | system.CLONE_NEWIPC)
+        return Means.USER_NAMESPACE
+    return Means.PRIVILEGE
 
 
-def _leave_as_user() -> bool:
+def leave(how: Means) -> None:
+    """The next child of this process is the first of a new process namespace."""
+    if how is Means.PRIVILEGE:
+        system.unshare(system.CLONE_NEWPID)
+        return
     user, group = os.geteuid(), os.getegid()
-    try:
-        system.unshare(system.CLONE_NEWUSER | _SLOT_NAMESPACES)
-    except OSError:
-        return False
+    system.unshare(system.CLONE_NEWUSER | system.CLONE_NEWPID)
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{user} {user} 1")
     _write("/proc/self/gid_map", f"{group} {group} 1")
-    return True
 
 
 def settle(folders: tuple[str, ...]) -> tuple[list[str], int]:
-    """Gives the new namespaces' first process its /tmp and /proc.
+    """Gives a new process namespace's first process its own /tmp, /proc and System V objects.
 
     Args:
         folders: What must stay visible even if it lies under the old /tmp.
@@ -56,14 +69,17 @@ def settle(folders: tuple[str, ...]) -> tuple[list[str], int]:
     Returns:
         What the slot has of its own (`tmp`, `pid`, `ipc`), and a descriptor of the old /tmp for `reveal`.
     """
+    system.unshare(system.CLONE_NEWNS | system.CLONE_NEWIPC)
     own = ["pid", "ipc"]
     old_tmp = NO_OLD_TMP
     with contextlib.suppress(OSError):
         system.mount("none", "/", "none", system.MS_REC | system.MS_PRIVATE)
+        ours = (sys.prefix, sys.base_prefix, os.path.dirname(sys.executable), os.path.dirname(__file__), *folders)
+        ours += tuple(os.path.realpath(folder) for folder in ours)
         old_tmp = system.moved_high(os.open("/tmp", os.O_PATH | os.O_DIRECTORY))  # noqa: S108
         system.mount("tmpfs", "/tmp", "tmpfs", system.MS_NOSUID | system.MS_NODEV, _TMP_OPTIONS)  # noqa: S108
         own.insert(0, "tmp")
-        reveal(old_tmp, (sys.prefix, sys.base_prefix, os.path.dirname(__file__), *folders))
+        reveal(old_tmp, ours)
     with contextlib.suppress(OSError):  # refused in containers that mask parts of /proc
         system.mount("proc", "/proc", "proc", system.MS_NOSUID | system.MS_NODEV)
     return own, old_tmp if "tmp" in own else NO_OLD_TMP

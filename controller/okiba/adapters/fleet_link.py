@@ -217,7 +217,7 @@ class FleetServer:
         try:
             async with asyncio.timeout(HELLO_S):
                 hello = await _read(reader)
-            if self._admitted(hello, writer):
+            if hello and self._admitted(hello, writer):  # empty: somebody wanted to know whether we listen
                 while self._gateway is writer and (message := await _read(reader)):
                     self._heard(message)
         except (OSError, TimeoutError, ValueError, KeyError) as error:

@@ -39,7 +39,7 @@ _PASSED_ON: Final = re.compile(r"PIP_.*|.*_proxy|.*_PROXY|SSL_CERT_.*|REQUESTS_C
 _TRANSIENT: Final = re.compile(
     r"NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|ProtocolError|IncompleteRead|"
     r"name resolution|Connection (?:refused|reset|broken|aborted)|Max retries exceeded|timed out|"
-    r"5\d\d Server Error|HTTP error 5\d\d|No space left on device|ECONNRESET|Network is unreachable"
+    r"5\d\d Server Error|HTTP error 5\d\d|too many 5\d\d error|No space left on device|ECONNRESET|Network is unreachable"
 )
 _CREDENTIALS: Final = re.compile(r"//[^/\s@]+@")
 # Where a requirement was read, and a complaint about packages beside pip that have nothing to do with the layer.
@@ -132,7 +132,14 @@ class LayerBuilder:
 def _pip(python: Path, packages: Path, requirements: Path, allow_source: bool) -> list[str]:
     """The command: this process's pip, working for the function's interpreter."""
     pip = [sys.executable, "-I", "-m", "pip", "--python", str(python), "--no-input", "--no-color"]
-    install = ["install", "--disable-pip-version-check", "--progress-bar=off", "--no-warn-script-location"]
+    # Only a retry tells of an index that is away; without one pip says no more than "no matching distribution".
+    install = [
+        "install",
+        "--retries=3",
+        "--disable-pip-version-check",
+        "--progress-bar=off",
+        "--no-warn-script-location",
+    ]
     kinds = [] if allow_source else ["--only-binary=:all:"]
     return [*pip, *install, *kinds, "--target", str(packages), "--requirement", str(requirements)]
 

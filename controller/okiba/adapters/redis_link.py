@@ -24,8 +24,8 @@ from okiba.core.errors import InvalidParameter, StoreUnavailable
 log = logging.getLogger(__name__)
 
 MAX_BACKOFF_S: Final = 1.0
-MAX_WAITERS: Final = 64
-"""Connections that may block at a time; each reader of logs who waits has one."""
+MAX_IDLE: Final = 8
+"""Connections kept for commands that block, once nobody blocks on them."""
 
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
 
@@ -174,15 +174,16 @@ class RedisLink:
             if not connection.lost:
                 self._waiting.add(connection)
                 return connection
-        if len(self._waiting) >= MAX_WAITERS:
-            raise StoreUnavailable(f"{MAX_WAITERS} calls wait on Redis already")
         connection = await self._connect(math.inf, self._waiting.discard)
         self._waiting.add(connection)
         return connection
 
     def _rest(self, connection: Connection) -> None:
         self._waiting.discard(connection)
-        self._idle.append(connection)
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
 
     def _drop(self, connection: Connection) -> None:
         self._waiting.discard(connection)
@@ -209,6 +210,8 @@ class RedisLink:
         except BaseException:
             connection.close()
             raise
+        if connection.lost:  # between the answer and now
+            raise StoreUnavailable("Redis answered and hung up")
         return connection
 
     async def _greet(self, connection: Connection) -> None:

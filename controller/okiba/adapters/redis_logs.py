@@ -6,12 +6,16 @@ from typing import Any, Final
 
 from okiba.adapters.redis_connection import entry_id
 from okiba.adapters.redis_link import RedisLink
+from okiba.core.errors import Throttled
 from okiba.ports import LogChunk
 
 KEEP_FORGOTTEN_MS: Final = 7 * 86_400_000
 """How long output stays after its function is gone."""
 
 READ_COUNT: Final = 256
+
+MAX_READERS: Final = 64
+"""Readers who wait at a time; each has a connection to Redis of his own."""
 
 
 class RedisLogs:
@@ -25,6 +29,7 @@ class RedisLogs:
         self._link = link
         self._tenant = tenant
         self._max_bytes = max_bytes
+        self._readers = 0
 
     async def append(self, function: str, slot: str, from_offset: int, time_ms: int, body: bytes, dropped: int) -> None:
         """Keeps what a slot wrote; bytes of it that are kept already (by their offsets) are not kept twice."""
@@ -36,12 +41,12 @@ class RedisLogs:
 
         Raises:
             InvalidParameter: `after` is no id of a chunk.
+            Throttled: Too many wait already.
         """
         logs, start = f"{self._base(function)}:logs", entry_id(after) if after else "0"
         reply = await self._link.call("XREAD", "COUNT", READ_COUNT, "STREAMS", logs, start)
         if not reply and wait_ms > 0:
-            blocking = ("XREAD", "COUNT", READ_COUNT, "BLOCK", wait_ms, "STREAMS", logs, start)
-            reply = await self._link.wait(*blocking, timeout_ms=wait_ms)
+            reply = await self._wait(logs, start, wait_ms)
         return [_chunk(entry) for entry in reply[0][1]] if reply else []
 
     async def forget(self, function: str) -> None:
@@ -49,6 +54,16 @@ class RedisLogs:
         base = self._base(function)
         for key in (f"{base}:logs", f"{base}:logs:ends", f"{base}:logs:bytes"):
             await self._link.call("PEXPIRE", key, KEEP_FORGOTTEN_MS)
+
+    async def _wait(self, logs: str, start: str, wait_ms: int) -> Any:
+        if self._readers >= MAX_READERS:
+            raise Throttled("TooManyLogReaders")
+        self._readers += 1
+        try:
+            command = ("XREAD", "COUNT", READ_COUNT, "BLOCK", wait_ms, "STREAMS", logs, start)
+            return await self._link.wait(*command, timeout_ms=wait_ms)
+        finally:
+            self._readers -= 1
 
     def _base(self, function: str) -> str:
         return f"okiba:{{{self._tenant}/{function}}}"

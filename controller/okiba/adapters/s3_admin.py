@@ -17,6 +17,7 @@ import urllib3
 from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException, MinioException, S3Error
+from minio.helpers import check_bucket_name
 from minio.notificationconfig import (
     CloudFuncConfig,
     NotificationConfig,
@@ -45,7 +46,7 @@ _REFUSED_VALUES: Final = frozenset(
 class S3Admin:
     """One MinIO, by its root key."""
 
-    def __init__(self, endpoint: str, access_key: str, secret_key: str) -> None:
+    def __init__(self, endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1") -> None:
         parts = urlsplit(endpoint)
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
@@ -53,7 +54,14 @@ class S3Admin:
             retries=urllib3.Retry(1, backoff_factor=0),
         )
         secure = parts.scheme == "https"
-        self._store = Minio(parts.netloc, access_key=access_key, secret_key=secret_key, secure=secure, http_client=pool)
+        self._store = Minio(
+            parts.netloc,
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=secure,
+            region=region,  # known, so that no request asks where a bucket is first
+            http_client=pool,
+        )
         self._admin = MinioAdmin(
             endpoint=parts.netloc, credentials=StaticProvider(access_key, secret_key), secure=secure, http_client=pool
         )
@@ -64,7 +72,7 @@ class S3Admin:
     @classmethod
     def of(cls, settings: Settings) -> S3Admin:
         """The MinIO that the settings name."""
-        return cls(settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key)
+        return cls(settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key, settings.region)
 
     # --- buckets ----------------------------------------------------------------------------------------------------
 
@@ -81,6 +89,7 @@ class S3Admin:
             Conflict: It is somebody else's.
         """
         with _translated(f"bucket {bucket}"):
+            check_bucket_name(bucket, strict=True)  # MinIO answers a bare 400 to some
             if not self._store.bucket_exists(bucket):
                 try:
                     self._store.make_bucket(bucket)
@@ -146,16 +155,19 @@ class S3Admin:
         if known is None or self._set_secrets.get(user.access_key) != secret:
             self._told(what, self._admin.user_add, user.access_key, secret)
             self._set_secrets[user.access_key] = secret
-        if known is None or (known.get("status") == "enabled") is not enabled:
-            switch = self._admin.user_enable if enabled else self._admin.user_disable
-            self._told(what, switch, user.access_key)
+            known = self._asked(what, self._admin.user_info, user.access_key) or {}
+        if enabled and known.get("status") != "enabled":
+            self._told(what, self._admin.user_enable, user.access_key)
         present = self._asked(what, self._admin.policy_info, user.policy)
         if not _same_policy(present, policy):
             with _translated(what):
                 self._admin.policy_add(user.policy, policy=dict(policy))
-        if known is None or known.get("policyName") != user.policy:
+        # MinIO refuses to give a disabled user a policy, so disabling comes last and enabling first.
+        if known.get("policyName") != user.policy and (enabled or known.get("status") == "enabled"):
             with _translated(what):
                 self._admin.policy_set(user.policy, user=user.access_key)
+        if not enabled and known.get("status") == "enabled":
+            self._told(what, self._admin.user_disable, user.access_key)
 
     def remove_user(self, user: StoreUser) -> None:
         """Neither the user nor its policy exists when this returns."""

@@ -67,7 +67,7 @@ class FunctionReader:
         Raises:
             CallerError: A value is wrong, or asks for what Okiba does not have; with its line.
         """
-        inline = str(self._properties.get("InlineCode", ""))
+        inline = self._inline(code_uri)
         config = self._mapping("EventInvokeConfig")
         config_place = self._place("EventInvokeConfig")
         statements = self._statements(documents, notices)
@@ -78,7 +78,7 @@ class FunctionReader:
             handler=self._text("Handler"),
             folder=None if inline else self._folder(code_uri, folder),
             inline=inline,
-            description=str(self._properties.get("Description", "")),
+            description=self._scalar(self._place("Description"), self._properties.get("Description", "")),
             memory_mb=self._whole(self._properties, "MemorySize", self._place("MemorySize")),
             timeout_s=self._whole(self._properties, "Timeout", self._place("Timeout")),
             environment=self._environment(),
@@ -89,7 +89,7 @@ class FunctionReader:
             statements=statements,
             preload=self._preload(),
             allow_source=self._allow_source(),
-            tags={key: _text(value) for key, value in self._mapping("Tags").items()},
+            tags=self._scalars(self._place("Tags"), self._mapping("Tags")),
             warnings=tuple(notice.text for notice in notices if notice.resource in {"", self._logical_id}),
         )
 
@@ -127,6 +127,12 @@ class FunctionReader:
             raise self._document.unsupported(self._place("Runtime"), text)
         return runtime
 
+    def _inline(self, code_uri: object) -> str:
+        inline = self._scalar(self._place("InlineCode"), self._properties.get("InlineCode", ""))
+        if inline and code_uri is not None:
+            raise self._document.invalid(self._place("InlineCode"), "there is a CodeUri too; leave one of them out")
+        return inline
+
     def _folder(self, code_uri: object, folder: Path) -> Path:
         place = self._place("CodeUri")
         if not isinstance(code_uri, str) or "://" in code_uri:
@@ -138,12 +144,16 @@ class FunctionReader:
 
     def _environment(self) -> dict[str, str]:
         place = (*self._place("Environment"), "Variables")
-        variables = mapping(self._document, place, self._mapping("Environment").get("Variables", {}))
-        for name, value in variables.items():
-            if not isinstance(value, str | int | float):
-                text = f"the variable {name} must be a text, a number or a boolean, got {value!r}"
-                raise self._document.invalid((*place, name), text)
-        return {name: _text(value) for name, value in variables.items()}
+        return self._scalars(place, mapping(self._document, place, self._mapping("Environment").get("Variables", {})))
+
+    def _scalars(self, place: Place, values: Mapping[str, Any]) -> dict[str, str]:
+        return {name: self._scalar((*place, name), value) for name, value in values.items()}
+
+    def _scalar(self, place: Place, value: object) -> str:
+        """A scalar as CloudFormation writes it into JSON."""
+        if not isinstance(value, str | int | float):
+            raise self._document.invalid(place, f"{place[-1]} must be a text, a number or a boolean, got {value!r}")
+        return str(value).lower() if isinstance(value, bool) else str(value)
 
     def _statements(self, documents: list[dict[str, Any]], notices: list[Notice]) -> tuple[Statement, ...]:
         policies = Policies(self._document, self._logical_id, self._place("Policies"))
@@ -173,8 +183,3 @@ class FunctionReader:
 
 def _is_module(name: object) -> bool:
     return isinstance(name, str) and _MODULE.fullmatch(name) is not None
-
-
-def _text(value: object) -> str:
-    """A scalar as CloudFormation writes it into JSON."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn
 import redis
 from celery import Celery, signals
 from celery.apps.worker import Worker
-from celery.beat import Service
+from celery.beat import Scheduler, Service
 
 from okiba.adapters.celery_jobs import BUILD_LAYER, QUEUE, broker_of, jobs_app
 from okiba.adapters.layer_pip import LayerBuilder
@@ -122,14 +122,25 @@ def register(app: Celery, jobs: Jobs) -> None:
         for layer_hash in jobs.due_layers():
             build_layer.apply_async((layer_hash,), retry=False)
 
-    app.task(name="okiba.retention")(jobs.retain)
-    app.task(name="okiba.canary")(jobs.report)
+    @app.task(name="okiba.retention")
+    def retention() -> None:
+        jobs.retain()
+
+    @app.task(name="okiba.canary")
+    def canary() -> None:
+        jobs.report()
+
     periods = {"okiba.canary": CANARY_S, "okiba.reissue_intents": REISSUE_S, "okiba.retention": RETENTION_S}
     app.conf.beat_schedule = {
         # Expired, so that a worker which was away finds one of a kind in the queue and not a thousand.
         name: {"task": name, "schedule": period, "options": {"expires": period}}
         for name, period in periods.items()
     }
+
+    @signals.worker_ready.connect(weak=False)
+    def ready(**_: object) -> None:
+        for name in ("okiba.canary", "okiba.reissue_intents"):  # beat's first come after a whole period
+            app.send_task(name, queue=QUEUE)
 
 
 def watch(liveness: Liveness, broker: redis.Redis) -> NoReturn:
@@ -169,6 +180,7 @@ def main() -> int:
     """Runs until told to end; the process's exit status."""
     settings = Settings.from_environment(os.environ)
     log_to_stderr(settings.log_level)
+    logging.getLogger("celery").setLevel(logging.WARNING)  # at `info` it writes four lines a canary
     broker_url = broker_of(settings.broker_url, settings.redis_url)
     jobs = Jobs(
         redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=2),
@@ -182,14 +194,14 @@ def main() -> int:
     listen(liveness)
     threading.Thread(target=watch, args=(liveness, _broker(broker_url)), daemon=True).start()
     # In memory: every task is due at the start anyway, and a file would be one more thing to lose.
-    beat = Service(app, scheduler_cls="celery.beat:Scheduler")
+    beat = Service(app, scheduler_cls=Scheduler)
     threading.Thread(target=beat.start, name="beat", daemon=True).start()
     worker = Worker(
         app=app,
         pool="threads",
         concurrency=THREADS,
         queues=[QUEUE],
-        loglevel=settings.log_level.upper(),
+        loglevel="WARNING",
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

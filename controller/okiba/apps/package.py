@@ -29,7 +29,7 @@ from okiba.core.errors import InvalidParameter, OkibaError
 from okiba.core.strict_json import parsed_object
 
 MAX_ZIP: Final = 52_428_800  # Lambda's 50 MB for a zip uploaded directly
-MAX_FIELDS: Final = 1024 * 1024  # of the rest of the body, which the gateway parses in its loop
+MAX_FIELDS: Final = 128 * 1024  # of the rest of the body, which the gateway parses in its loop
 
 # A body of 70 MB is held as bytes, as text, as its largest string and as the zip at once: 260 MB. Twice that, and the
 # package mapped into memory.

@@ -140,8 +140,15 @@ def _trimmed(value: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _canonical_path(raw_path: str) -> str:
-    # Every service but S3 encodes the encoded path once more.
-    return quote(raw_path, safe="/~") or "/"
+    # Every service but S3 resolves dots, drops empty parts, and encodes the encoded path once more.
+    parts: list[str] = []
+    for part in raw_path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    last = "/" if raw_path.endswith("/") and parts else ""
+    return quote("/" + "/".join(parts) + last, safe="/~")
 
 
 def _canonical_query(query: str) -> str:

@@ -31,5 +31,5 @@ class Ingest:
             StoreUnavailable: It may be lost: the sender has to send it again.
         """
         if len(body) > MAX_BODY:
-            raise RequestTooLarge(len(body), MAX_BODY, "PutBucketNotification")
+            raise RequestTooLarge(len(body), MAX_BODY, "S3Webhook")
         await self._inbox.store(lane, body, self._clock())

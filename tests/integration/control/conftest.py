@@ -8,6 +8,7 @@ import platform
 import sysconfig
 import threading
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from okiba.core.function import Function, State, UpdateStatus
 from okiba.ports import Principal
 from okiba.settings import Settings
 from tests import servers
+from tests.integration.control.lambda_calls import create
 
 MACHINE = "arm64" if platform.machine() == "aarch64" else "x86_64"
 
@@ -94,7 +96,12 @@ class ControlPlane:
         """Status, headers and JSON of a bare request."""
         sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         answer = urllib3.request(
-            method, self.url + path, body=sent, headers={"x-test-principal": principal, **headers}, timeout=60, retries=False
+            method,
+            self.url + path,
+            body=sent,
+            headers={"x-test-principal": principal, **headers},
+            timeout=60,
+            retries=False,
         )
         return answer.status, dict(answer.headers), json.loads(answer.data) if answer.data else None
 
@@ -221,3 +228,21 @@ def control_settings(valkey_server, minio_server):
 def control(control_settings, tmp_path_factory):
     with running(control_settings, tmp_path_factory.mktemp("control") / "spool") as plane:
         yield plane
+
+
+@pytest.fixture
+def name():
+    return f"f-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def client(control):
+    return control.client()
+
+
+@pytest.fixture(scope="session")
+def standing(control):
+    """A function for tests that are refused, and so leave it as it is."""
+    name = f"standing-{uuid.uuid4().hex[:8]}"
+    create(control.client(), name)
+    return name

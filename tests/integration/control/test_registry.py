@@ -94,7 +94,10 @@ async def test_a_damaged_record_hides_no_other(parts):
 async def test_environment_and_secrets_are_encrypted_where_they_lie(parts):
     await parts.registry.put(PLAIN, replaces=None)
     await parts.keys.put(Principal("OKIA", "secret-canary", "f"))
-    stored = await parts.link.call("GET", "okiba:{default/f}:function"), await parts.link.call("HGET", "okiba:keys", "OKIA")
+    stored = (
+        await parts.link.call("GET", "okiba:{default/f}:function"),
+        await parts.link.call("HGET", "okiba:keys", "OKIA"),
+    )
     assert b"canary" not in b"".join(stored)
 
 

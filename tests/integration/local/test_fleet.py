@@ -68,8 +68,6 @@ class Site:
         fleet = LocalFleet(replace(self.settings, **settings), self.registry, self.link)
         async with running(fleet.run()):
             yield fleet
-        for nursery in fleet._nurseries.values():
-            nursery.close()  # as the end of a controller's process would
 
     @contextlib.asynccontextmanager
     async def gateway(self, *, waits: bool = True) -> AsyncIterator[tuple[FleetLink, FakeListener]]:
@@ -91,7 +89,7 @@ async def site(tmp_path: Path, sockets: Path, redis_link: RedisLink) -> AsyncIte
     here = Site(tmp_path, sockets, redis_link)
     yield here
     here.cut_lifeline()
-    killed = end_all(tmp_path / "slots")
+    killed = end_all(tmp_path)
     os.close(here.read_end)
     assert killed == 0, "every slot ends by itself when its lifeline is cut"
 

@@ -7,7 +7,7 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 DEADLINE_S = 20.0
 GRANT = "ab" * 32
@@ -32,9 +32,12 @@ class Response:
 
 
 class Connection:
-    """One connection to a slot's agent, or (after `greet`) to its worker."""
+    """One connection to a slot's agent, or (after `greet`) to its worker; `opened` are those of a test to close."""
+
+    opened: ClassVar[list[Connection]] = []
 
     def __init__(self, address: str) -> None:
+        self.opened.append(self)
         kind, _, rest = address.partition(":")
         if kind == "unix":
             self.socket = socket.socket(socket.AF_UNIX)
@@ -104,7 +107,7 @@ class Slot:
         self.worker_pid = 0
         self.data: Connection | None = None
 
-    def order(self, code: str, handler: str = "app.handler", **changes: Any) -> dict[str, Any]:
+    def order(self, folder: str, handler: str = "app.handler", **changes: Any) -> dict[str, Any]:
         function = {
             "name": "probe",
             "version": "$LATEST",
@@ -120,15 +123,15 @@ class Slot:
             "grant": GRANT,
             "function": function,
             "environment": {"AWS_REGION": "us-east-1"},
-            "code": {"path": code},
+            "code": {"path": folder},
             "layers": [],
             "packages": [],
             "init_ms": 10000,
         }
         return {**order, **changes}
 
-    def specialize(self, code: str, handler: str = "app.handler", **changes: Any) -> Response:
-        body = json.dumps(self.order(code, handler, **changes)).encode()
+    def specialize(self, folder: str, handler: str = "app.handler", **changes: Any) -> Response:
+        body = json.dumps(self.order(folder, handler, **changes)).encode()
         response = self.control("POST", "/okiba/v1/specialize", body=body)
         if response.status == 200:
             self.worker_pid = response.json["pid"]

@@ -52,9 +52,7 @@ class Archive:
         directory = b"".join(self._written(member, shift) for member in self.members)
         begins = len(self._body)
         count = len(self.members) if self.told_count is None else self.told_count
-        end = struct.pack(
-            "<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), begins - shift, len(self.comment)
-        )
+        end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), begins - shift, len(self.comment))
         return bytes(self._body) + directory + end + self.comment + self.behind
 
     def _written(self, member: Member, shift: int) -> bytes:

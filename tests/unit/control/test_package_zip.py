@@ -46,8 +46,7 @@ def _quoting():
 
 
 def _zip64_lie():
-    honest = Archive([Member("app.py", told_size=0xFFFFFFFF)]).bytes()
-    return honest
+    return Archive([Member("app.py", told_size=0xFFFFFFFF)]).bytes()
 
 
 def _zip64_end(count, at=0):
@@ -233,7 +232,9 @@ def test_a_leftover_of_a_crash_is_in_nobodys_way(tmp_path):
     assert extract(_file(tmp_path, content), tmp_path, digest).is_dir()
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z]{1,5}(/[a-z]{1,5}){0,2}", fullmatch=True), st.binary(max_size=200), min_size=1))
+@given(
+    st.dictionaries(st.from_regex(r"[a-z]{1,5}(/[a-z]{1,5}){0,2}", fullmatch=True), st.binary(max_size=200), min_size=1)
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_every_package_that_is_accepted_holds_exactly_what_was_put_in(tmp_path_factory, files):
     folder = tmp_path_factory.mktemp("package")

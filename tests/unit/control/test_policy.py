@@ -14,13 +14,23 @@ THUMBS = "arn:aws:lambda:us-east-1:000000000000:function:thumbs"
 @pytest.mark.parametrize(
     ("statement", "action", "resource", "expected"),
     [
-        pytest.param(Statement(("lambda:InvokeFunction",), (THUMBS,)), "lambda:InvokeFunction", THUMBS, True, id="named"),
-        pytest.param(Statement(("LAMBDA:invoke*",), ("*",)), "lambda:InvokeFunction", THUMBS, True, id="case of actions"),
+        pytest.param(
+            Statement(("lambda:InvokeFunction",), (THUMBS,)), "lambda:InvokeFunction", THUMBS, True, id="named"
+        ),
+        pytest.param(
+            Statement(("LAMBDA:invoke*",), ("*",)), "lambda:InvokeFunction", THUMBS, True, id="case of actions"
+        ),
         pytest.param(Statement(("lambda:*",), (f"{THUMBS}*",)), "lambda:GetFunction", THUMBS, True, id="wildcards"),
-        pytest.param(Statement(("lambda:*",), (THUMBS.upper(),)), "lambda:GetFunction", THUMBS, False, id="case of ARNs"),
+        pytest.param(
+            Statement(("lambda:*",), (THUMBS.upper(),)), "lambda:GetFunction", THUMBS, False, id="case of ARNs"
+        ),
         pytest.param(Statement(("s3:*",), ("*",)), "lambda:InvokeFunction", THUMBS, False, id="another service"),
-        pytest.param(Statement(("lambda:*",), (f"{THUMBS}2",)), "lambda:GetFunction", THUMBS, False, id="another function"),
-        pytest.param(Statement(("lambda:Get[A-Z]*",), ("*",)), "lambda:GetF", THUMBS, False, id="brackets are no classes"),
+        pytest.param(
+            Statement(("lambda:*",), (f"{THUMBS}2",)), "lambda:GetFunction", THUMBS, False, id="another function"
+        ),
+        pytest.param(
+            Statement(("lambda:Get[A-Z]*",), ("*",)), "lambda:GetF", THUMBS, False, id="brackets are no classes"
+        ),
         pytest.param(Statement((), ()), "lambda:GetFunction", THUMBS, False, id="an empty statement"),
     ],
 )

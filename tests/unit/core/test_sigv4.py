@@ -46,10 +46,16 @@ def test_what_botocore_signs_is_accepted_and_names_its_key():
 def test_any_path_and_query_that_botocore_signs_is_accepted(name, query):
     from urllib.parse import quote, urlencode
 
-    path = f"/2015-03-31/functions/{quote(name, safe='')}/invocations"
+    encoded_name = quote(name, safe="")
+    path = f"/2015-03-31/functions/{encoded_name}/invocations"
     encoded = urlencode(query, quote_via=quote, safe="-_.~")
     url = f"http://127.0.0.1:4566{path}" + (f"?{encoded}" if encoded else "")
     check(signed(url=url), path=path, query=encoded)
+
+
+@pytest.mark.parametrize("path", ["/", "/a/../b", "/a//b/./c/", "/..", "/a/."])
+def test_paths_with_dots_and_empty_parts_are_read_as_botocore_signs_them(path):
+    check(signed(url=f"http://127.0.0.1:4566{path}"), path=path)
 
 
 @pytest.mark.parametrize(

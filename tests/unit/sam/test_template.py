@@ -307,6 +307,8 @@ def test_okibas_own_settings_live_in_metadata(folder: Path) -> None:
         pytest.param("FunctionName: !Sub '${F}x'", 9, "in a circle: F → F", id="a name made of itself"),
         pytest.param("FunctionName: a/b", 9, "'a/b' cannot be a name", id="a name that cannot be one"),
         pytest.param("Environment: {Variables: {A: [1]}}", 9, "A must be a text", id="a list as a variable"),
+        pytest.param("Description: [a]", 9, "Description must be a text, a number", id="a list for a text"),
+        pytest.param("InlineCode: pass", 9, "there is a CodeUri too", id="code in two places"),
         pytest.param("Environment: {Other: {}}", 9, "Other is not known here", id="an unknown part of a property"),
         pytest.param("Policies: AdministratorAccess", 9, "AdministratorAccess is refused", id="a managed policy"),
         pytest.param(

@@ -98,6 +98,7 @@ class OkibaClient:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
+        from botocore.exceptions import ConnectionError as NoConnection
         from botocore.exceptions import HTTPClientError
         from botocore.httpsession import URLLib3Session
 
@@ -108,7 +109,7 @@ class OkibaClient:
         session = URLLib3Session(timeout=(CONNECT_S, wait_s), proxies={})  # type: ignore[arg-type]  # stubs: int
         try:
             response = session.send(request.prepare())
-        except HTTPClientError as error:
+        except (NoConnection, HTTPClientError) as error:
             raise self._unreachable(error) from error
         finally:
             session.close()
@@ -119,6 +120,7 @@ class OkibaClient:
     def lambda_call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """The answer to an operation of Lambda, named as boto3 names it; raises one of `core.errors`."""
         from botocore.exceptions import ClientError, HTTPClientError, ParamValidationError
+        from botocore.exceptions import ConnectionError as NoConnection
 
         try:
             answer: dict[str, Any] = getattr(self.lambda_, operation)(**parameters)
@@ -126,7 +128,7 @@ class OkibaClient:
             raise _translated(error.response) from error
         except ParamValidationError as error:
             raise errors.InvalidParameter(str(error)) from error
-        except HTTPClientError as error:
+        except (NoConnection, HTTPClientError) as error:
             raise self._unreachable(error) from error
         return answer
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -16,7 +17,10 @@ from okiba.apps.cli.options import json_option, state_option
 from okiba.apps.cli.output import command_line
 from okiba.core.errors import InvalidParameter, NotFound
 
-TEMPLATES = ("template.yaml", "template.yml")
+TEMPLATES: Final = ("template.yaml", "template.yml")
+
+STACK: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
+"""Half of a function's 64 characters; the other half is for its logical id."""
 
 
 @click.command(short_help="Deploy the functions of a SAM template.")
@@ -57,7 +61,12 @@ def plan_of(folder: Path, stack: str | None, parameters: Sequence[str] = ()) -> 
     from okiba.adapters.sam_template import read_plan
 
     template = _template(folder)
-    return read_plan(template, stack or _stack_name(template), dict(_pair(parameter) for parameter in parameters))
+    name = _stack_name(template) if stack is None else stack
+    if not STACK.fullmatch(name):
+        raise InvalidParameter(
+            f"--stack must be 1 to 32 letters, digits and hyphens, and begin with no hyphen: {name!r}"
+        )
+    return read_plan(template, name, dict(_pair(parameter) for parameter in parameters))
 
 
 def _template(folder: Path) -> Path:
@@ -71,7 +80,7 @@ def _template(folder: Path) -> Path:
 
 def _stack_name(template: Path) -> str:
     """The folder's name, as far as a function's name can begin with it."""
-    return re.sub(r"[^A-Za-z0-9-]+", "-", template.resolve().parent.name).strip("-")[:32] or "stack"
+    return re.sub(r"[^A-Za-z0-9-]+", "-", template.resolve().parent.name)[:32].strip("-") or "stack"
 
 
 def _pair(parameter: str) -> tuple[str, str]:

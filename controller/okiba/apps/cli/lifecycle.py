@@ -136,13 +136,15 @@ def _clean(state: Path) -> None:
     """What a supervisor that was killed could not remove."""
     from okiba.apps.local.slot_records import end_all
 
-    end_all(state / "slots")
+    end_all(state)
     remove_sockets_folder(state)
 
 
 def _ended(state: Path, holder: int, patience_s: float) -> bool:
+    from okiba.apps.local.processes import start_time
+
     deadline = time.monotonic() + patience_s
-    while lock_holder(state) == holder:
+    while lock_holder(state) == holder or start_time(holder) is not None:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)

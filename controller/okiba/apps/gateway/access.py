@@ -87,9 +87,9 @@ class Access:
 
 def header_map(scope: Mapping[str, Any]) -> dict[str, str]:
     """The request's headers by lower-case name, those that came several times joined by a comma."""
-    headers: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        key = name.decode("latin-1")
-        text = value.decode("latin-1")
-        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    pairs = scope["headers"]
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+    if len(headers) < len(pairs):
+        for name in headers:
+            headers[name] = ",".join(value.decode("latin-1") for other, value in pairs if other.decode("latin-1") == name)
     return headers

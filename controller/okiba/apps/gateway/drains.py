@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -34,6 +35,7 @@ class Drains:
         self._depths = depths
         self._drains: dict[str, Drain] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._forgetting: asyncio.Task[None] | None = None
 
     async def recover(self, names: list[str]) -> None:
         """Leases again, for each function, what an earlier life of this gateway had.
@@ -54,10 +56,16 @@ class Drains:
             task = self._tasks.pop(name, None)
             if task is not None:
                 task.cancel()
+            self._forgetting = asyncio.get_running_loop().create_task(self._forget(name), name=f"forget {name}")
         elif name not in self._drains:
             self._start(name, self._make(name))
         else:
             self._drains[name].wake()
+
+    async def _forget(self, name: str) -> None:
+        """What was routed to the function while its deletion was on its way here ends with it, too."""
+        with contextlib.suppress(StoreUnavailable):  # the next function of that name would run it: rare, and no loss
+            await self._queue.forget(name)
 
     def _start(self, name: str, drain: Drain) -> None:
         self._drains[name] = drain

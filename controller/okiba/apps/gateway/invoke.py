@@ -10,8 +10,8 @@ import asyncio
 import base64
 import binascii
 import json
+import random
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Final, Protocol
@@ -54,8 +54,9 @@ CHECKED_HERE: Final = 256 * 1024
 """Up to here the gateway checks that a payload is JSON (0.5 ms at most); a larger one the worker checks, who reads it
 anyway, so that nobody else's call waits behind it."""
 
-BAD_JSON: Final = "Okiba.InvalidRequestContent"
+BAD_JSON: Final = "Runtime.UnmarshalError"
 
+_random = random.Random()  # noqa: S311 (seeded by the system; nobody gains by guessing a request id)
 _VERSION: Final = (b"x-amz-executed-version", LATEST.encode())
 
 
@@ -97,7 +98,7 @@ class InvokeApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; every error is an answer."""
-        request_id = str(uuid.uuid4())
+        request_id = new_request_id()
         try:
             await self._serve(scope, receive, send, request_id)
         except ClientGone:
@@ -188,6 +189,13 @@ class InvokeApi:
         )
         await self._queue.accept([work])
         self._woken(invocation.function)
+
+
+def new_request_id() -> str:
+    """A random UUID (version 4). Unique, not secret: a fifth of what `uuid.uuid4` takes."""
+    digits = f"{_random.getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 async def _payload(body: bytes, asynchronous: bool) -> bytes:

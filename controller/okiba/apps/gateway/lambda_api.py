@@ -258,7 +258,7 @@ def _page(query: Mapping[str, str]) -> tuple[str, int]:
         raise constraint(wanted, "MaxItems", "be a whole number from 1 to 10000")
     marker = query.get("Marker", "")
     try:
-        after = base64.urlsafe_b64decode(marker.encode("ascii")).decode()
+        after = base64.b64decode(marker, b"-_", validate=True).decode()
     except ValueError:
         raise InvalidParameter(f"Marker: {marker[:64]!r} is not one that ListFunctions gave out") from None
     return after, min(int(wanted[:9]), MAX_PAGE)

@@ -116,10 +116,9 @@ def _check_runtime(runtime: str, installed: Collection[str]) -> None:
 
 
 def _environment(value: Any, name: str) -> dict[str, str]:
-    variables = value.get("Variables") if isinstance(value, dict) else value
-    if variables is None:
-        return {}
-    checked = _string_map(variables, f"{name}.Variables")
+    if not isinstance(value, dict) or value.keys() - {"Variables"}:
+        raise InvalidParameter(f"{name} must be an object with Variables alone, got {value!r:.100}")
+    checked = _string_map(value.get("Variables") or {}, f"{name}.Variables")
     for variable, content in checked.items():
         if not _VARIABLE.fullmatch(variable) and variable not in RESERVED_VARIABLES:
             raise constraint(

@@ -10,10 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from okiba.core.errors import Unsupported
+
+EMPTY_S: Final = 1.0
+"""How long groups whose processes were killed may take to be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,9 @@ class Root:
     def make(cls, name: str) -> Root:
         """A folder for groups, in which limits have been seen to work.
 
+        Args:
+            name: `name_of` a state folder; other names are for trying it out.
+
         Raises:
             Unsupported: This user may not; the message says what stood in the way.
         """
@@ -95,6 +104,20 @@ class Root:
         """Removes the folder if no group is left in it."""
         with contextlib.suppress(OSError):
             self._folder.rmdir()
+
+
+def name_of(state_dir: Path) -> str:
+    """What the installation's folder of groups is called."""
+    return f"okiba-{sha256(str(state_dir).encode()).hexdigest()[:12]}"
+
+
+def remove_all(state_dir: Path) -> None:
+    """Removes every group of an installation whose slots have ended; the kernel may need a moment to let go of them."""
+    deadline = time.monotonic() + EMPTY_S
+    with contextlib.suppress(Unsupported):
+        folder = hierarchy().own / name_of(state_dir)
+        while not remove_group(folder) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def kill_group(group: Path) -> None:

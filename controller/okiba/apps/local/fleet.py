@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,7 @@ from okiba.apps.local import cgroups, slot_records
 from okiba.apps.local.needs import Needs
 from okiba.apps.local.nursery import Ground, Nursery, Pedigree, new_slot_id, runtime_folder
 from okiba.apps.local.pools import split_kind
-from okiba.apps.local.slot_process import END_S, LAST_WORDS_S, LocalSlot, agent_state, shut_down_unrecorded
+from okiba.apps.local.slot_process import END_S, LAST_WORDS_S, LocalSlot, shut_down_unrecorded
 from okiba.core.errors import NoSlot, OkibaError, SlotLost, Unsupported
 from okiba.ports import Registry, SlotAddress
 from okiba.settings import Settings
@@ -93,11 +92,23 @@ class LocalFleet:
     async def run(self) -> None:
         """Keeps the fleet; for ever, until cancelled. Slots outlive it."""
         self._adopt()
-        async with asyncio.TaskGroup() as parts:
-            parts.create_task(self._server.run())
-            parts.create_task(self._needs.follow())
-            parts.create_task(self._look_around())
-            parts.create_task(self._fill())
+        try:
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(self._server.run())
+                parts.create_task(self._needs.follow())
+                parts.create_task(self._look_around())
+                parts.create_task(self._fill())
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Slots go on without this controller; what it had begun does not."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for slot in self._slots.values():
+            slot.let_go()
+        await asyncio.gather(*(nursery.end() for nursery in self._nurseries.values()))
 
     # --- SlotKeeper ---------------------------------------------------------------------------------------------------
 
@@ -273,30 +284,18 @@ class LocalFleet:
     # --- beginning ----------------------------------------------------------------------------------------------------
 
     def _adopt(self) -> None:
-        """Finds the slots that an earlier controller made; those that had been warm prove it again."""
+        """Finds the slots that an earlier controller made."""
         for record in slot_records.read_records(self._records):
             try:
                 slot = LocalSlot(record, self._records, self._died)
             except SlotLost:
                 continue
             self._slots[slot.id] = slot
-            if slot.warm:
-                self._starting[slot.kind] += 1
-                self._spawn(self._adopt_warm(slot))
-            else:
-                self._dealt.add(slot.id)
+            self._dealt.add(slot.id)
         for socket in self._ground.sockets.iterdir():
             if socket.name not in self._slots:  # its controller died before it could write a record
                 self._spawn(shut_down_unrecorded(socket))
         log.info("slots adopted", extra={"count": len(self._slots)})
-
-    async def _adopt_warm(self, slot: LocalSlot) -> None:
-        if await agent_state(slot.record.address.address) == "warm":
-            self._deal(slot)
-        else:
-            await slot.end()
-        self._starting[slot.kind] -= 1
-        self._changed.set()
 
     # --- counting -----------------------------------------------------------------------------------------------------
 
@@ -321,9 +320,8 @@ def _sockets_folder(fleet_address: str) -> Path:
 
 
 def _make_groups(state_dir: Path) -> cgroups.Root | None:
-    name = f"okiba-{sha256(str(state_dir).encode()).hexdigest()[:12]}"
     try:
-        return cgroups.Root.make(name)
+        return cgroups.Root.make(cgroups.name_of(state_dir))
     except Unsupported as reason:
         log.info("slots have no memory cgroup; their agents watch it", extra={"reason": str(reason)})
         return None

@@ -102,23 +102,25 @@ def run(state_dir: Path, ports: Ports, options: Options, report_descriptor: int 
 
 def _run_locked(state_dir: Path, ports: Ports, options: Options, report: Report) -> None:
     environment = dict(os.environ)
-    installation = _settle_ports(state_dir, ports)
+    known = read_installation(state_dir) if (state_dir / "okiba.json").exists() else None
+    gateway, admin, s3 = _settled_ports(known, ports)
     valkey, minio = find_valkey(), ensure_minio(environment, report.say)
     credentials = ensure_credentials(state_dir)
+    sockets = ensure_sockets_folder(known.sockets if known else None, environment)
+    installation = Installation(gateway, admin, s3, sockets)
     write_installation(state_dir, installation)
-    _allow_descriptors()
-    lifeline_read, lifeline_write = os.pipe()
-    site = Site(state_dir, installation, credentials, options, valkey, minio, lifeline_read)
-    Settings.from_environment(site.settings_environment(environment))  # a wrong variable is the user's to hear of now
     try:
+        lifeline_read, lifeline_write = os.pipe()
+        site = Site(state_dir, installation, credentials, options, valkey, minio, lifeline_read)
+        Settings.from_environment(site.settings_environment(environment))  # what is wrong is said before a start
+        _allow_descriptors()
         supervise(site, environment, lifeline_write, report.say, lambda: report.ready(installation))
     finally:
         remove_sockets_folder(state_dir)
 
 
-def _settle_ports(state_dir: Path, ports: Ports) -> Installation:
-    """Which ports and sockets this run has; every port is free."""
-    known = read_installation(state_dir) if (state_dir / "okiba.json").exists() else None
+def _settled_ports(known: Installation | None, ports: Ports) -> tuple[int, int, int]:
+    """Which ports this run has: public, admin, MinIO's; each is free."""
     gateway = _chosen(ports.gateway, known.gateway_port if known else GATEWAY_PORT)
     admin = _chosen(ports.admin, known.admin_port if known else ADMIN_PORT)
     s3 = _chosen(ports.s3, known.s3_port if known else S3_PORT)
@@ -127,8 +129,7 @@ def _settle_ports(state_dir: Path, ports: Ports) -> Installation:
     require_free(gateway, "Okiba's public port", "--port")
     require_free(admin, "Okiba's admin port", "--admin-port")
     require_free(s3, "MinIO", "--s3-port")
-    sockets = ensure_sockets_folder(known.sockets if known else None, os.environ)
-    return Installation(gateway, admin, s3, sockets)
+    return gateway, admin, s3
 
 
 def _chosen(asked: int | None, otherwise: int) -> int:

@@ -34,6 +34,10 @@ BIRTH_S: Final = 20.0
 """How long a slot may take from wish to readiness; milliseconds, unless the machine is out of breath."""
 
 
+END_S: Final = 2.0
+"""How long a nursery without births may take to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pedigree:
     """What makes the slots of a nursery alike.
@@ -86,6 +90,7 @@ class Nursery:
             self._popen = _started(pedigree, ground, theirs.fileno())
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._births: dict[str, asyncio.Future[int]] = {}
+        self._ended = asyncio.Event()
         self._closing = False
         self._dropped: str | None = None if pedigree.preload else ""
         self._listener = asyncio.create_task(self._listen())
@@ -133,6 +138,15 @@ class Nursery:
             self._listener.cancel()
             self._socket.close()
 
+    async def end(self) -> None:
+        """Closes it and waits until it has ended."""
+        self.close()
+        try:
+            await asyncio.wait_for(self._ended.wait(), END_S)
+        except TimeoutError:
+            self._popen.kill()
+            await self._ended.wait()
+
     def _hurry(self, urgent: bool) -> None:
         """Slots inherit how urgent their nursery is."""
         (priority.restore if urgent else priority.lower)(self._popen.pid)
@@ -179,6 +193,7 @@ class Nursery:
 
     def _died(self) -> None:
         self.dead = True
+        self._ended.set()
         code = self._popen.wait()
         error = SlotLost(f"the nursery of {self.pedigree.kind} ended with code {code}; slots.log may say why")
         futures: list[asyncio.Future[Any]] = [self._ready, *self._births.values()]

@@ -88,6 +88,10 @@ class LocalSlot:
         """Asks the agent to end; False when a function has been put into it: the agent decides which came first."""
         return await shut_down_if_warm(self.record.address.address)
 
+    def let_go(self) -> None:
+        """Nothing is watched or told any more; the slot goes on."""
+        self._watch.close()
+
     async def _await_death(self, patience_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._dead.wait(), patience_s)
@@ -118,23 +122,12 @@ async def shut_down_unrecorded(socket: Path) -> None:
     socket.unlink(missing_ok=True)
 
 
-async def agent_state(address: str) -> str:
-    """What an agent says of itself, such as `warm`; empty when it does not answer."""
-    answer = await _telemetry(address)
-    return answer.text(b"okiba-state") if answer else ""
-
-
 async def preload_dropped(address: str) -> str:
     """Why the agent's nursery gave preloading up; empty when it did not."""
-    answer = await _telemetry(address)
-    return answer.text(b"okiba-preload-dropped") if answer else ""
-
-
-async def _telemetry(address: str) -> wire.Answer | None:
     try:
         connection = await connect(address)
         answer = await connection.ask(wire.telemetry_request("", 0, 0), END_S)
         connection.close()
     except (PlatformError, TimeoutError):
-        return None
-    return answer
+        return ""
+    return answer.text(b"okiba-preload-dropped")

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from okiba.apps.local.cgroups import kill_group, remove_group
+from okiba.apps.local.cgroups import kill_group, remove_all, remove_group
 from okiba.apps.local.processes import start_time
 from okiba.ports import SlotAddress
 
@@ -97,12 +97,13 @@ def kill(record: SlotRecord) -> None:
         kill_group(Path(record.cgroup))
 
 
-def end_all(folder: Path) -> int:
-    """Makes sure that no recorded slot runs any more; returns how many had to be killed.
+def end_all(state_dir: Path) -> int:
+    """Makes sure that no recorded slot runs any more, and nothing of one is left; returns how many had to be killed.
 
     For a supervisor, before its first controller starts and after its last has ended: agents have seen their lifeline
     cut and are on their way out, or hang.
     """
+    folder = state_dir / "slots"
     deadline = time.monotonic() + ENDING_S
     records = read_records(folder)
     while any(record.alive for record in records) and time.monotonic() < deadline:
@@ -112,7 +113,5 @@ def end_all(folder: Path) -> int:
         kill(record)
     for record in records:
         forget(folder, record)
-    for parent in {Path(record.cgroup).parent for record in records if record.cgroup}:
-        with contextlib.suppress(OSError):  # another slot's group is still in it
-            parent.rmdir()
+    remove_all(state_dir)
     return len(stubborn)

@@ -56,7 +56,6 @@ class Supervisor:
         self._lifeline = lifeline
         self._say = say
         self._logs = site.state_dir / "logs"
-        self._slots = site.state_dir / "slots"
         self._stages: list[list[Component]] = []
         self._running: dict[str, Process] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -82,7 +81,7 @@ class Supervisor:
     # --- up -----------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        killed = slot_records.end_all(self._slots)
+        killed = slot_records.end_all(self._site.state_dir)
         if killed:
             log.warning("slots of an earlier run were still there and were killed", extra={"count": killed})
         await self._start_stage(self._site.stores())
@@ -153,7 +152,7 @@ class Supervisor:
             return
         os.close(self._lifeline)
         self._lifeline = -1
-        slot_records.end_all(self._slots)
+        slot_records.end_all(self._site.state_dir)
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

@@ -1,5 +1,7 @@
 """The servers that Okiba runs on: found on this machine, or brought here in their own official way.
 
+`python -m okiba.apps.local.tools` (`make setup`) does so ahead of the first start.
+
 MinIO publishes no binaries any more, so its way is `go install` of a pinned version: about five minutes on two cores,
 once a machine, kept outside the repository in the cache folder. Okiba runs it unmodified, as a process of its own.
 """
@@ -19,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from okiba.core.errors import InvalidParameter, NotFound, PlatformError
+from okiba.core.errors import InvalidParameter, NotFound, OkibaError, PlatformError
 
 MINIO_SOURCE: Final = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
 """The last commit of the archived community edition."""
@@ -173,3 +175,16 @@ def _answer(command: list[str]) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
+
+
+def main() -> None:
+    """Brings what is missing; says nothing when nothing is."""
+    try:
+        find_valkey()
+        ensure_minio(os.environ, lambda line: print(line, flush=True))  # noqa: T201 (somebody waits at a terminal)
+    except OkibaError as error:
+        sys.exit(f"okiba: {error}")
+
+
+if __name__ == "__main__":
+    main()

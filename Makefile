@@ -1,0 +1,58 @@
+# `make` lists the targets. Everything they need is pinned; what takes long is kept in .venv and in ~/.cache/okiba.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+INPUTS := requirements.lock controller/pyproject.toml runtime/pyproject.toml
+PYTEST_ARGS ?=
+BENCH ?=
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## .venv with pinned, hash-checked packages, and MinIO; a second run takes a moment and works offline
+	@$(BIN)/python -m okiba.apps.local.tools
+
+demo: setup  ## starts Okiba, deploys the example, uploads a photo and shows what happened when
+	@$(BIN)/python -m okiba.apps.demo
+
+test: setup  ## all tests, on real parts
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: $(READY)  ## format, lint, types, import contracts, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit tests/arch
+
+bench: setup  ## the table goal | seen | met, also in build/bench.json; some of it: make bench BENCH="warm cold"
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+clean:  ## removes .venv and what tools left; not your state folder, nor ~/.cache/okiba
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# A name on PATH proves nothing (pyenv's shims end with an error): the first that runs, is recent and has venv. 3.11 is
+# what the lock file was made on, so it goes first.
+$(READY): $(INPUTS)
+	@set -e; \
+	for python in "$$PYTHON" $$(which -a python3.11 python3.12 python3.13 python3.14 python3 2>/dev/null) \
+	    "$$HOME"/.pyenv/versions/3.1[1-9]*/bin/python; do \
+	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	  python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "No Python 3.11 or later with venv found; install one (Debian: python3-venv), or name it: make setup PYTHON=…" >&2; \
+	  exit 1; \
+	fi; \
+	echo "Setting up $(VENV) with $$python ($$("$$python" -V))"; \
+	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
+	@echo "Installing the pinned packages (a minute or two the first time)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input \
+	    --require-hashes --only-binary :all: -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation \
+	    --editable runtime --editable controller
+	@touch $(READY)
+	@echo "Done: $(BIN)/okiba"

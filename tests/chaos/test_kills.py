@@ -1,0 +1,113 @@
+"""kill -9 of every part, in seeded order, during 2,000 PUTs: what reached Okiba is handled, whatever dies.
+
+What MinIO forgets around its own restarts is not Okiba's to know here; so the events that must have an effect are those
+of PUTs acknowledged away from MinIO's deaths, and those that the ledger has.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.benchmarks.events import check, deploy_effect
+from tests.installation import children, eventually, installation
+
+PUTS = 2_000
+CLIENTS = 4
+KILLS = 3
+SEED = int(os.environ.get("OKIBA_CHAOS_SEED", "20261122"))
+PARTS = ("gateway", "controller", "jobs", "valkey", "minio", "agent", "worker")
+MINIO_SHADOW_S = 4.0
+"""PUTs acknowledged within so long of MinIO's death may be forgotten by MinIO, on both sides of it."""
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def okiba():
+    settings = {"OKIBA_RETRY_DELAYS_MS": "200,400"}
+    with installation(settings=settings) as here:
+        deploy_effect(here)
+        yield here
+
+
+def victim(here, part, chance):
+    """The process id of what is to die; None when there is none right now."""
+    with contextlib.suppress(LookupError, IndexError, OSError):
+        if part not in ("agent", "worker"):
+            return here.pid(part)
+        agent = chance.choice(here.slot_pids())
+        if part == "agent":
+            return agent
+        below = [leaf for leaf in leaves(agent) if leaf != agent]
+        return chance.choice(below)
+    return None
+
+
+def leaves(pid):
+    """The youngest processes below one."""
+    below = children(pid)
+    return [leaf for child in below for leaf in leaves(child)] if below else [pid]
+
+
+def put_all(here, keys, acknowledged):
+    local = threading.local()
+
+    def put(key):
+        if not hasattr(local, "s3"):
+            local.s3 = here.client("s3", connect_timeout=5, read_timeout=10)
+        for _ in range(100):
+            with contextlib.suppress(BotoCoreError, ClientError):
+                local.s3.put_object(Bucket="bench-in", Key=key, Body=b"x")
+                acknowledged[key] = time.monotonic()
+                return
+            time.sleep(0.2)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(put, keys))
+
+
+def test_two_thousand_puts_survive_the_death_of_every_part(okiba):
+    chance = random.Random(SEED)
+    keys = [f"chaos/{number:05d}" for number in range(PUTS)]
+    acknowledged: dict[str, float] = {}
+    putting = threading.Thread(target=put_all, args=(okiba, keys, acknowledged))
+    putting.start()
+    schedule = [part for part in PARTS for _ in range(KILLS)]
+    chance.shuffle(schedule)
+    killed, minio_deaths = [], []
+    for part in schedule:
+        target = len(acknowledged) + PUTS // (len(schedule) + 4)
+        eventually(lambda target=target: len(acknowledged) >= min(target, PUTS) or not putting.is_alive(), 120)
+        pid = eventually(lambda part=part: victim(okiba, part, chance), 60)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(part)
+        if part == "minio":
+            minio_deaths.append(time.monotonic())
+    putting.join()
+    assert len(acknowledged) == PUTS
+    assert {part: killed.count(part) for part in PARTS} == dict.fromkeys(PARTS, KILLS)
+
+    must = [
+        key for key, at in acknowledged.items() if all(abs(at - death) > MINIO_SHADOW_S for death in minio_deaths)
+    ]
+    assert len(must) > PUTS // 4
+
+    def drained():
+        told = check(okiba, must)
+        return not told["lost"] and okiba.metric("okiba_queue_depth") == 0
+
+    eventually(drained, 120, 1.0)
+    told = check(okiba, list(acknowledged))
+    print(f"seed {SEED}: {len(killed)} kills, forgotten by MinIO {len(told['lost'])}, run twice {len(told['duplicated'])}")
+    assert told["ghosts"] == []
+    letters = json.loads(okiba.okiba("dlq", "list", "effect", "--json").stdout)
+    assert letters == []
