@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
@@ -12,3 +13,12 @@ def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> 
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.02)
+
+
+async def until_async(condition: Callable[[], Awaitable[object]], what: str, seconds: float = 60.0) -> None:
+    """As `until`, for a condition that has to ask somebody."""
+    async with asyncio.timeout(seconds + 10):
+        deadline = time.monotonic() + seconds
+        while not await condition():
+            assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+            await asyncio.sleep(0.05)

@@ -23,7 +23,7 @@ from okiba_runtime import slot as slots
 from okiba_runtime.calls import Calls
 from okiba_runtime.endings import Ending
 from okiba_runtime.isolation import Means
-from okiba_runtime.memory import CgroupMemory, Memory, PolledMemory
+from okiba_runtime.memory import CgroupMemory, Memory, TreeMemory
 from okiba_runtime.options import Options
 from okiba_runtime.order import Order
 from okiba_runtime.peers import Peers
@@ -57,7 +57,7 @@ class Agent:
         self._options = options
         self._ring = Ring(_RING_BYTES)
         self.slot = Slot()
-        self._memory: Memory = CgroupMemory(options.cgroup) if options.cgroup else PolledMemory()
+        self._memory: Memory = CgroupMemory(options.cgroup) if options.cgroup else TreeMemory()
         system.adopt_orphans()
         lifeline = [options.lifeline] if options.lifeline >= 0 else []
         born = birth.zygote_of(options, means, [*foreign, *lifeline])
@@ -160,8 +160,7 @@ class Agent:
         told = self._read_notices()
         printed = self._read_log()
         flooded = printed >= LOG_PIPE_BYTES // 2
-        polls = self._memory.needs_polling and self.slot.running is not None
-        if (told or printed or polls) and not flooded:
+        if (told or printed or self.slot.running) and not flooded:
             self._watch(False)
             self._look_us = clock_us() + _LOOK_US
         else:
@@ -230,7 +229,7 @@ class Agent:
         if self.slot.overdue(now_us):
             self.look()  # the end may have been told within the last 20 ms
             return self.slot.overdue(now_us)
-        if self._looked and self.slot.running and self._memory.needs_polling:
+        if self._looked and self.slot.running:
             return self.slot.out_of_memory() if self._memory.exceeded(self._zygote_pid) else None
         return None
 

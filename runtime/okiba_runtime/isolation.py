@@ -14,7 +14,8 @@ import sys
 from okiba_runtime import system
 
 # Lambda's default ephemeral storage. It lies in memory and takes up what is written, no more.
-_TMP_OPTIONS = "size=512m,mode=1777"
+TMP_MB = 512
+_TMP_OPTIONS = f"size={TMP_MB}m,mode=1777"
 
 NO_OLD_TMP = -1
 

@@ -18,9 +18,14 @@ from okiba.core.function import Function, Layer, State, Statement, UpdateStatus
 
 def encode(function: Function, vault: Vault) -> str:
     """The record as it is stored."""
+    return json.dumps(_record(function, vault), separators=(",", ":"))
+
+
+def _record(function: Function, vault: Vault) -> dict[str, Any]:
     record = asdict(function)
     record["environment"] = vault.seal(json.dumps(dict(function.environment)), _purpose(function.name))
-    return json.dumps(record, separators=(",", ":"))
+    record["running"] = _record(function.running, vault) if function.running else None
+    return record
 
 
 def decode(text: bytes, vault: Vault) -> Function:
@@ -30,15 +35,18 @@ def decode(text: bytes, vault: Vault) -> Function:
         PlatformError: It is no such record, or its environment does not open.
     """
     try:
-        record: dict[str, Any] = json.loads(text)
-        known = {name: record[name] for name in _NAMES & record.keys()}
-        return Function(**{**known, **_nested(record, vault)})
+        return _function(json.loads(text), vault)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlatformError(f"a function's record is damaged: {error!r} in {text[:100]!r}") from error
 
 
+def _function(record: dict[str, Any], vault: Vault) -> Function:
+    known = {name: record[name] for name in _NAMES & record.keys()}
+    return Function(**{**known, **_nested(record, vault)})
+
+
 def _nested(record: dict[str, Any], vault: Vault) -> dict[str, Any]:
-    layer = record.get("layer")
+    layer, running = record.get("layer"), record.get("running")
     return {
         "environment": json.loads(vault.open(record["environment"], _purpose(record["name"]))),
         "layer": Layer(**layer) if layer else None,
@@ -46,6 +54,7 @@ def _nested(record: dict[str, Any], vault: Vault) -> dict[str, Any]:
         "bindings": tuple(_binding(binding) for binding in record.get("bindings", ())),
         "statements": tuple(_statement(statement) for statement in record.get("statements", ())),
         "state": State(record["state"]),
+        "running": _function(running, vault) if running else None,
         "warnings": tuple(record.get("warnings", ())),
         "last_update": UpdateStatus(record.get("last_update", UpdateStatus.SUCCESSFUL)),
     }

@@ -85,10 +85,10 @@ class Jobs:
     def retain(self) -> None:
         """Trims what is kept for people to look at."""
         oldest = f"{self._now_ms() - KEPT_MS}-0"
-        self._client.xtrim("okiba:quarantine", minid=oldest)
+        self._client.xtrim("okiba:quarantine", minid=oldest, approximate=False)
         names: Any = self._client.smembers("okiba:functions")
         for name in names:
-            self._client.xtrim(f"okiba:{{{self._tenant}/{name.decode()}}}:dead", minid=oldest)
+            self._client.xtrim(f"okiba:{{{self._tenant}/{name.decode()}}}:dead", minid=oldest, approximate=False)
 
     def report(self) -> None:
         """Says that tasks arrive."""

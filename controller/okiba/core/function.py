@@ -76,6 +76,8 @@ class Function:
         warnings: What its template says that has no effect here; shown by `okiba list` and by deploy.
         last_update: Of a function that is Active: how far its newest change has come.
         last_update_reason: Why it failed, or what it waits for.
+        running: The revision that calls run while this one is being prepared, or was refused; None when this one runs,
+            or none ever did. It has no `running` of its own.
         invoke_config_ms: When PutFunctionEventInvokeConfig was last called; None if never, or deleted.
         generation: Counts every write of the record, also those that leave the revision as it is. Whoever writes a
             record that he read passes it on untouched; the registry compares and increments it.
@@ -109,6 +111,7 @@ class Function:
     warnings: tuple[str, ...] = ()
     last_update: UpdateStatus = UpdateStatus.SUCCESSFUL
     last_update_reason: str = ""
+    running: Function | None = None
     invoke_config_ms: int | None = None
     generation: int = 0
 
@@ -118,16 +121,38 @@ class Function:
         return f"{self.runtime}+{self.layer.hash}" if self.layer else self.runtime
 
 
-def to_prepare(function: Function, revision: str) -> Function:
+def to_prepare(function: Function, revision: str, before: Function | None = None) -> Function:
     """The function, changed, as a new revision that the controller has yet to prepare.
 
     One that is Active stays so, with the update in progress; one that never was is Pending again.
+
+    Args:
+        before: The function as it was; None when it is new.
     """
     if function.state is State.ACTIVE:
         status, reason = UpdateStatus.IN_PROGRESS, "The function is being updated."
-        return replace(function, revision=revision, last_update=status, last_update_reason=reason)
+        changed = replace(function, revision=revision, last_update=status, last_update_reason=reason)
+        return replace(changed, running=invocable(before) if before else None)
     pending = replace(function, revision=revision, state=State.PENDING)
     return replace(pending, state_reason="The function is being created.", state_reason_code="Creating")
+
+
+def invocable(function: Function) -> Function | None:
+    """The revision of it that calls run: the newest that has been prepared; None when there is none yet.
+
+    How many slots it may have and how often its events are tried again is the newest record's to say, for it can be
+    changed at any time and needs no preparation.
+    """
+    if function.state is State.ACTIVE and function.last_update is UpdateStatus.SUCCESSFUL:
+        return function
+    if function.running is None:
+        return None
+    return replace(
+        function.running,
+        reserved_concurrency=function.reserved_concurrency,
+        retries=function.retries,
+        max_event_age_s=function.max_event_age_s,
+    )
 
 
 def awaits_preparation(function: Function) -> bool:

@@ -13,7 +13,7 @@ from okiba.core.function import Function, State, UpdateStatus
 def prepared(function: Function) -> Function:
     """The function as one that can run, in this revision."""
     ready = replace(function, state=State.ACTIVE, state_reason="", state_reason_code="")
-    return replace(ready, last_update=UpdateStatus.SUCCESSFUL, last_update_reason="")
+    return replace(ready, last_update=UpdateStatus.SUCCESSFUL, last_update_reason="", running=None)
 
 
 def waiting(function: Function, reason: str) -> Function:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from okiba.core.errors import StoreUnavailable
-from okiba.core.function import Function, State, UpdateStatus
+from okiba.core.function import Function, invocable
 from okiba.ports import Keys, Principal, Registry
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,10 @@ class Catalogue:
             self._invocable.pop(name, None)
         else:
             self._functions[name] = function
-            if function.state is State.ACTIVE and function.last_update is UpdateStatus.SUCCESSFUL:
-                self._invocable[name] = function
+            runs = invocable(function)
+            # Equal means the same: the data path asks by identity whether its slots are of the revision that runs.
+            if runs is None:
+                self._invocable.pop(name, None)
+            elif runs != self._invocable.get(name):
+                self._invocable[name] = runs
         self.on_change(name, function)

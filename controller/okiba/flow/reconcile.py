@@ -210,10 +210,9 @@ class Reconciler:
         if everywhere:
             for bucket in await asyncio.to_thread(self._parts.store.buckets):
                 await self._announce_bucket(bucket)
-        if all(function.last_update is UpdateStatus.SUCCESSFUL for function in self._functions.values()):
-            # Until a change is through, an older revision goes on running, whose code the record names no more.
-            referenced = {function.code_sha256 for function in self._functions.values()}
-            await self._parts.code.sweep(referenced, self._parts.now_ms())
+        running = [function.running for function in self._functions.values() if function.running]
+        referenced = {function.code_sha256 for function in (*self._functions.values(), *running)}
+        await self._parts.code.sweep(referenced, self._parts.now_ms())
 
     async def _remove_strangers(self) -> None:
         for user in await asyncio.to_thread(self._parts.store.users):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -49,6 +50,14 @@ def book(valkey):
         yield LayerBook(client)
 
 
+@pytest.fixture
+def silent_index():
+    """Settings with which pip waits for an index that never answers, so that a build can be met in its middle."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        yield {"PIP_INDEX_URL": url, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_DEFAULT_TIMEOUT": "60"}
+
+
 async def want(server, layer):
     link = await RedisLink.open(server.url)
     await RedisLayers(link).want(layer, HERE, now_ms=1)
@@ -84,10 +93,9 @@ async def test_an_intent_whose_job_was_lost_is_found_at_the_start(valkey, book, 
         until(lambda: phase(book, SIX) is LayerPhase.READY, "the layer")
 
 
-async def test_a_worker_killed_in_the_middle_of_a_build_leaves_it_to_the_next_one(valkey, book, tmp_path):
+async def test_a_worker_killed_in_the_middle_of_a_build_leaves_it_to_the_next_one(valkey, book, tmp_path, silent_index):
     await want(valkey, SIX)
-    slow = slow_index(tmp_path)
-    with jobs(valkey, tmp_path, **slow) as process:
+    with jobs(valkey, tmp_path, **silent_index) as process:
         until(lambda: phase(book, SIX) is LayerPhase.BUILDING, "the build to begin")
         until(lambda: pips(tmp_path), "pip to run")
         process.kill()
@@ -101,7 +109,9 @@ async def test_a_worker_killed_in_the_middle_of_a_build_leaves_it_to_the_next_on
 
 async def test_an_index_that_is_away_postpones_the_layer(valkey, book, tmp_path):
     await want(valkey, SIX)
-    with jobs(valkey, tmp_path, PIP_INDEX_URL="http://127.0.0.1:1/simple", PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS=""):
+    with jobs(
+        valkey, tmp_path, PIP_INDEX_URL="http://127.0.0.1:1/simple", PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS=""
+    ):
         until(lambda: book.read(SIX.hash).attempts == 1, "the first attempt to fail")
     intent = book.read(SIX.hash)
     assert (intent.phase, intent.due_ms > intent.changed_ms) == (LayerPhase.WANTED, True)
@@ -109,9 +119,9 @@ async def test_an_index_that_is_away_postpones_the_layer(valkey, book, tmp_path)
     assert [open_intent.layer for open_intent in book.open_intents()] == [SIX]
 
 
-async def test_it_ends_at_once_when_told_to_in_the_middle_of_a_build(valkey, book, tmp_path):
+async def test_it_ends_at_once_when_told_to_in_the_middle_of_a_build(valkey, book, tmp_path, silent_index):
     await want(valkey, SIX)
-    with jobs(valkey, tmp_path, **slow_index(tmp_path)) as process:
+    with jobs(valkey, tmp_path, **silent_index) as process:
         until(lambda: pips(tmp_path), "pip to run")
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
@@ -152,19 +162,6 @@ async def test_idle_it_takes_little_memory(valkey, tmp_path):
         until(lambda: client.hget("okiba:conditions", "jobs"), "the first canary")
         assert pss_kb(process.pid) < IDLE_PSS_KB
     client.close()
-
-
-def slow_index(folder: Path) -> dict[str, str]:
-    """Settings with which pip waits for an index that never answers, so that a build can be met in its middle."""
-    import socket
-
-    silent = socket.create_server(("127.0.0.1", 0))
-    _SILENT.append(silent)
-    url = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
-    return {"PIP_INDEX_URL": url, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_DEFAULT_TIMEOUT": "60"}
-
-
-_SILENT: list[object] = []
 
 
 def pips(folder: Path) -> list[int]:

@@ -62,7 +62,10 @@ def test_no_requirements_make_an_empty_layer(builder, tmp_path):
 @pytest.mark.parametrize(
     ("requirements", "said"),
     [
-        ("no-such-package-of-okiba==1.0", "No matching distribution found for no-such-package-of-okiba==1.0 (only wheels"),
+        (
+            "no-such-package-of-okiba==1.0",
+            "No matching distribution found for no-such-package-of-okiba==1.0 (only wheels",
+        ),
         ("six==99", "No matching distribution found for six==99"),
     ],
     ids=["a package that does not exist", "a version that does not exist"],

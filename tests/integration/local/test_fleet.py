@@ -21,9 +21,9 @@ from okiba.adapters.redis_registry import RedisRegistry
 from okiba.adapters.slot_http import connect
 from okiba.adapters.vault import Vault
 from okiba.apps.local.fleet import LocalFleet
-from okiba.apps.local.needs import DEFAULT_RUNTIME
 from okiba.apps.local.processes import start_time
-from okiba.apps.local.slot_records import end_all, read_records
+from okiba.apps.local.slots.needs import DEFAULT_RUNTIME
+from okiba.apps.local.slots.records import end_all, read_records
 from okiba.core.function import Function, Layer
 from okiba.ports import SlotAddress
 from okiba.settings import Settings

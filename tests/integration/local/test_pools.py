@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from okiba.apps.local.pools import PoolPolicy, desired_pools, split_kind
+from okiba.apps.local.slots.pools import PoolPolicy, desired_pools, split_kind
 from okiba.core.function import Function, Layer
 
 POLICY = PoolPolicy("python3.11", slots=4, layer_slots=1, layers=2)

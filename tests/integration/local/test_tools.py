@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from okiba.adapters.local_python import find_interpreter, installed_runtimes
-from okiba.apps.local import cgroups
 from okiba.apps.local.ports import free_port, port_holder, require_free
+from okiba.apps.local.slots import cgroups
 from okiba.apps.local.tools import ensure_minio, find_minio, find_valkey, valkey_version
 from okiba.core.errors import InvalidParameter, PlatformError, Unsupported
 

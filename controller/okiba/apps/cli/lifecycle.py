@@ -134,7 +134,7 @@ def down(state: Path) -> None:
 
 def _clean(state: Path) -> None:
     """What a supervisor that was killed could not remove."""
-    from okiba.apps.local.slot_records import end_all
+    from okiba.apps.local.slots.records import end_all
 
     end_all(state)
     remove_sockets_folder(state)

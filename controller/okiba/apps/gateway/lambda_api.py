@@ -220,7 +220,7 @@ class LambdaApi:
                 layer.requirements, changed.runtime, self._services.platform, allow_source=layer.allow_source
             )
             changed = replace(changed, layer=wheels)
-        return to_prepare(changed, str(uuid.uuid4()))
+        return to_prepare(changed, str(uuid.uuid4()), present)
 
     async def _dry_run(self, reference: FunctionReference, request: Request, source: Deployment) -> Response:
         package = await checked_package(request, self._services, source)

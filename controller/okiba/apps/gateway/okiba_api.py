@@ -120,11 +120,11 @@ class OkibaApi:
         told = replace(present, warnings=wanted.warnings, managed_by=wanted.managed_by)
         if changed == told:
             return told
-        return to_prepare(replace(changed, last_modified_ms=self._services.now_ms()), str(uuid.uuid4()))
+        return to_prepare(replace(changed, last_modified_ms=self._services.now_ms()), str(uuid.uuid4()), present)
 
     async def _told(self, function: Function) -> dict[str, Any]:
         content = asdict(function)
-        for name in ("access_key", "generation"):
+        for name in ("access_key", "generation", "running"):
             del content[name]
         content["environment"] = sorted(function.environment)  # their values are GetFunction's to tell
         content["arn"] = self._services.home.arn(function.name)

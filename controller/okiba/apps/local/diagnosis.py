@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from okiba.adapters.local_python import installed_runtimes
-from okiba.apps.local import cgroups, tools
+from okiba.apps.local import tools
 from okiba.apps.local.ports import port_holder
-from okiba.apps.local.slot_records import read_records
+from okiba.apps.local.slots import cgroups
+from okiba.apps.local.slots.records import read_records
 from okiba.apps.local.state import lock_holder, read_installation
 from okiba.core.errors import OkibaError
 

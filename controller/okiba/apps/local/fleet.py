@@ -23,11 +23,12 @@ from okiba.adapters.fleet_link import FleetServer
 from okiba.adapters.local_python import find_interpreter
 from okiba.adapters.redis_layers import RedisLayers
 from okiba.adapters.redis_link import RedisLink
-from okiba.apps.local import cgroups, slot_records
-from okiba.apps.local.needs import Needs
-from okiba.apps.local.nursery import Ground, Nursery, Pedigree, new_slot_id, runtime_folder
-from okiba.apps.local.pools import split_kind
-from okiba.apps.local.slot_process import END_S, LAST_WORDS_S, LocalSlot, shut_down_unrecorded
+from okiba.apps.local.slots import cgroups
+from okiba.apps.local.slots.needs import Needs
+from okiba.apps.local.slots.nursery import Ground, Nursery, Pedigree, new_slot_id, runtime_folder
+from okiba.apps.local.slots.pools import split_kind
+from okiba.apps.local.slots.process import END_S, LAST_WORDS_S, LocalSlot, shut_down_unrecorded
+from okiba.apps.local.slots.records import read_records
 from okiba.core.errors import NoSlot, OkibaError, SlotLost, Unsupported
 from okiba.ports import Registry, SlotAddress
 from okiba.settings import Settings
@@ -71,7 +72,7 @@ class LocalFleet:
         self._changed = asyncio.Event()
         self._needs = Needs(settings, registry, RedisLayers(link), self._changed.set)
         self._server = FleetServer(settings.fleet_address, settings.platform_key, self)
-        self._records = settings.state_dir / "slots"
+        self._folder = settings.state_dir / "slots"
         self._groups = _make_groups(settings.state_dir)
         self._ground = Ground(
             runtime=runtime_folder(settings.state_dir),
@@ -194,7 +195,7 @@ class LocalFleet:
         try:
             nursery = await self._nursery(kind)
             await nursery.until_ready(urgent=urgent)
-            slot = LocalSlot(await nursery.slot(slot_id, urgent=urgent), self._records, self._died)
+            slot = LocalSlot(await nursery.slot(slot_id, urgent=urgent), self._folder, self._died)
             self._slots[slot.id] = slot
             self._deal(slot)
             self._troubles.pop(kind, None)
@@ -285,9 +286,9 @@ class LocalFleet:
 
     def _adopt(self) -> None:
         """Finds the slots that an earlier controller made."""
-        for record in slot_records.read_records(self._records):
+        for record in read_records(self._folder):
             try:
-                slot = LocalSlot(record, self._records, self._died)
+                slot = LocalSlot(record, self._folder, self._died)
             except SlotLost:
                 continue
             self._slots[slot.id] = slot

@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from okiba.apps.local import slot_records
 from okiba.apps.local.components import Component, Site
 from okiba.apps.local.processes import Command, Process, keep_small, last_lines
+from okiba.apps.local.slots.records import end_all
 from okiba.core.errors import PlatformError
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Supervisor:
     # --- up -----------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        killed = slot_records.end_all(self._site.state_dir)
+        killed = end_all(self._site.state_dir)
         if killed:
             log.warning("slots of an earlier run were still there and were killed", extra={"count": killed})
         await self._start_stage(self._site.stores())
@@ -152,7 +152,7 @@ class Supervisor:
             return
         os.close(self._lifeline)
         self._lifeline = -1
-        slot_records.end_all(self._site.state_dir)
+        end_all(self._site.state_dir)
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

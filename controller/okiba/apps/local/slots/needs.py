@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from okiba.adapters.redis_layers import RedisLayers
-from okiba.apps.local.pools import PoolPolicy, desired_pools, split_kind
+from okiba.apps.local.slots.pools import PoolPolicy, desired_pools, split_kind
 from okiba.core.errors import PlatformError
 from okiba.core.function import Function
 from okiba.core.layer import base_layer, layer_packages

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from okiba.apps.local import cgroups, priority
 from okiba.apps.local.processes import DeathWatch, start_time
-from okiba.apps.local.slot_process import preload_dropped
-from okiba.apps.local.slot_records import SlotRecord
+from okiba.apps.local.slots import cgroups, priority
+from okiba.apps.local.slots.process import preload_dropped
+from okiba.apps.local.slots.records import SlotRecord
 from okiba.core.errors import PlatformError, SlotLost
 from okiba.ports import SlotAddress
 

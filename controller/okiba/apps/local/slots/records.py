@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from okiba.apps.local.cgroups import kill_group, remove_all, remove_group
 from okiba.apps.local.processes import start_time
+from okiba.apps.local.slots.cgroups import kill_group, remove_all, remove_group
 from okiba.ports import SlotAddress
 
 ENDING_S: Final = 3.0

@@ -12,9 +12,8 @@ from typing import Final
 
 from okiba import wire
 from okiba.adapters.slot_http import connect
-from okiba.apps.local import slot_records
 from okiba.apps.local.processes import DeathWatch
-from okiba.apps.local.slot_records import SlotRecord
+from okiba.apps.local.slots.records import SlotRecord, forget, kill, write_record
 from okiba.core.errors import PlatformError, SlotLost
 
 LAST_WORDS_S: Final = 0.5
@@ -28,24 +27,24 @@ class LocalSlot:
     """A slot that runs here, made by this controller or adopted.
 
     Args:
-        records: Folder of the slots' records; this slot's is written now and removed when it has ended.
+        folder: Where slots' records are; this slot's is written now and removed when it has ended.
         on_death: Called once, when the agent has ended.
 
     Raises:
         SlotLost: It has ended already.
     """
 
-    def __init__(self, record: SlotRecord, records: Path, on_death: Callable[[LocalSlot], None]) -> None:
+    def __init__(self, record: SlotRecord, folder: Path, on_death: Callable[[LocalSlot], None]) -> None:
         self.record = record
         self.ending = False
-        self._records = records
+        self._folder = folder
         self._on_death = on_death
         self._dead = asyncio.Event()
         if not record.alive:
-            slot_records.forget(records, record)
+            forget(folder, record)
             raise SlotLost(f"slot {self.id} has ended")
         self._watch = DeathWatch(record.pid, self._died)
-        slot_records.write_record(records, record)
+        write_record(folder, record)
 
     @property
     def id(self) -> str:
@@ -71,7 +70,7 @@ class LocalSlot:
         """Notes whose the slot has become, for a controller that comes after this one."""
         if (function, revision) != (self.record.address.function, self.record.address.revision):
             self.record = self.record.taken_by(function, revision)
-            slot_records.write_record(self._records, self.record)
+            write_record(self._folder, self.record)
 
     async def end(self, after_s: float = 0.0) -> None:
         """Ends it and all its processes."""
@@ -82,7 +81,7 @@ class LocalSlot:
                 os.kill(self.record.pid, signal.SIGTERM)
         await self._await_death(END_S)
         if not self.dead:
-            slot_records.kill(self.record)
+            kill(self.record)
 
     async def shut_down_if_warm(self) -> bool:
         """Asks the agent to end; False when a function has been put into it: the agent decides which came first."""
@@ -97,8 +96,8 @@ class LocalSlot:
             await asyncio.wait_for(self._dead.wait(), patience_s)
 
     def _died(self) -> None:
-        slot_records.kill(self.record)  # a zygote without its agent
-        slot_records.forget(self._records, self.record)
+        kill(self.record)  # a zygote without its agent
+        forget(self._folder, self.record)
         self._dead.set()
         self._on_death(self)
 
