@@ -73,14 +73,16 @@ def settle(folders: tuple[str, ...]) -> tuple[list[str], int]:
     system.unshare(system.CLONE_NEWNS | system.CLONE_NEWIPC)
     own = ["pid", "ipc"]
     old_tmp = NO_OLD_TMP
+    ours = (sys.prefix, sys.base_prefix, os.path.dirname(sys.executable), os.path.dirname(__file__), *folders)
+    real = [os.path.realpath(folder) for folder in ours]
     with contextlib.suppress(OSError):
         system.mount("none", "/", "none", system.MS_REC | system.MS_PRIVATE)
-        ours = (sys.prefix, sys.base_prefix, os.path.dirname(sys.executable), os.path.dirname(__file__), *folders)
-        ours += tuple(os.path.realpath(folder) for folder in ours)
         old_tmp = system.moved_high(os.open("/tmp", os.O_PATH | os.O_DIRECTORY))  # noqa: S108
         system.mount("tmpfs", "/tmp", "tmpfs", system.MS_NOSUID | system.MS_NODEV, _TMP_OPTIONS)  # noqa: S108
         own.insert(0, "tmp")
-        reveal(old_tmp, ours)
+    for folder in (*real, *ours):  # in this order, so that a link finds what it points to
+        with contextlib.suppress(OSError):
+            reveal(old_tmp if "tmp" in own else NO_OLD_TMP, (folder,))
     with contextlib.suppress(OSError):  # refused in containers that mask parts of /proc
         system.mount("proc", "/proc", "proc", system.MS_NOSUID | system.MS_NODEV)
     return own, old_tmp if "tmp" in own else NO_OLD_TMP
@@ -90,12 +92,13 @@ def reveal(old_tmp: int, folders: tuple[str, ...]) -> None:
     """Folders under the old /tmp are at their paths again: an installation may well lie there."""
     if old_tmp == NO_OLD_TMP:
         return
-    for folder in folders:
-        path = os.path.normpath(folder)
-        if path.startswith("/tmp/") and not os.path.isdir(path):  # noqa: S108
-            os.makedirs(path)
-            inner = path.removeprefix("/tmp/")  # noqa: S108
-            system.mount(f"/proc/self/fd/{old_tmp}/{inner}", path, "none", system.MS_BIND | system.MS_REC)
+    for folder in map(os.path.normpath, folders):
+        if not folder.startswith("/tmp/"):  # noqa: S108
+            continue
+        outside = f"/proc/self/fd/{old_tmp}/{folder.removeprefix('/tmp/')}"  # noqa: S108
+        os.makedirs(folder, exist_ok=True)
+        if not os.path.samefile(outside, folder):
+            system.mount(outside, folder, "none", system.MS_BIND | system.MS_REC)
 
 
 def _write(path: str, text: str) -> None:

@@ -96,6 +96,12 @@ class CgroupMemory:
     def exceeded(self, root: int) -> bool:
         """Whether the group's processes use more than the limit, or the kernel has killed one of them for it."""
         del root
+        try:
+            return self._exceeded()
+        except FileNotFoundError:  # somebody removed the group: nothing of the slot is in it any more
+            return False
+
+    def _exceeded(self) -> bool:
         if self._counts("memory.events" if self._v2 else "memory.oom_control").get("oom_kill"):
             return True
         if int(self._read("memory.current" if self._v2 else "memory.usage_in_bytes")) <= self._limit_bytes:

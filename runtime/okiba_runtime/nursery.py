@@ -68,10 +68,17 @@ class Nursery:
             return False
         *lines, self._received = (self._received + piece).split(b"\n")
         for line in lines:
-            wish = json.loads(line)
-            if os.fork() == 0:
-                self._be_slot(wish)
+            self._fulfil(json.loads(line))
         return bool(piece)
+
+    def _fulfil(self, wish: dict[str, Any]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._say({"listen": wish["listen"], "error": f"cannot fork: {error}"})
+            return
+        if pid == 0:
+            self._be_slot(wish)
 
     def _be_slot(self, wish: dict[str, Any]) -> None:
         code = 1

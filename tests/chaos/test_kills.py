@@ -24,15 +24,17 @@ CLIENTS = 4
 KILLS = 3
 SEED = int(os.environ.get("OKIBA_CHAOS_SEED", "20261122"))
 PARTS = ("gateway", "controller", "jobs", "valkey", "minio", "agent", "worker")
-MINIO_SHADOW_S = 4.0
-"""PUTs acknowledged within so long of MinIO's death may be forgotten by MinIO, on both sides of it."""
+PACE_S = 0.04
+SHADOW_BEFORE_S, SHADOW_AFTER_S = 1.0, 4.0
+"""PUTs acknowledged so long before or after MinIO's death may be forgotten by MinIO: its memory, and its start."""
 
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
 def okiba():
-    settings = {"OKIBA_RETRY_DELAYS_MS": "200,400"}
+    # The handler needs MinIO for its effect: an attempt that meets it dead is its error, and retries outlast the death.
+    settings = {"OKIBA_RETRY_DELAYS_MS": "5000,10000"}
     with installation(settings=settings) as here:
         deploy_effect(here)
         yield here
@@ -67,11 +69,17 @@ def put_all(here, keys, acknowledged):
             with contextlib.suppress(BotoCoreError, ClientError):
                 local.s3.put_object(Bucket="bench-in", Key=key, Body=b"x")
                 acknowledged[key] = time.monotonic()
+                time.sleep(PACE_S)
                 return
             time.sleep(0.2)
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(put, keys))
+
+
+def in_shadow(moment, deaths):
+    """Whether MinIO may have forgotten what it acknowledged then."""
+    return any(-SHADOW_BEFORE_S < moment - death < SHADOW_AFTER_S for death in deaths)
 
 
 def test_two_thousand_puts_survive_the_death_of_every_part(okiba):
@@ -96,10 +104,8 @@ def test_two_thousand_puts_survive_the_death_of_every_part(okiba):
     assert len(acknowledged) == PUTS
     assert {part: killed.count(part) for part in PARTS} == dict.fromkeys(PARTS, KILLS)
 
-    must = [
-        key for key, at in acknowledged.items() if all(abs(at - death) > MINIO_SHADOW_S for death in minio_deaths)
-    ]
-    assert len(must) > PUTS // 4
+    must = [key for key, at in acknowledged.items() if not in_shadow(at, minio_deaths)]
+    assert len(must) > PUTS // 3
 
     def drained():
         told = check(okiba, must)
@@ -107,7 +113,8 @@ def test_two_thousand_puts_survive_the_death_of_every_part(okiba):
 
     eventually(drained, 120, 1.0)
     told = check(okiba, list(acknowledged))
-    print(f"seed {SEED}: {len(killed)} kills, forgotten by MinIO {len(told['lost'])}, run twice {len(told['duplicated'])}")
+    print(f"seed {SEED}: {len(killed)} kills, {len(must)} of {PUTS} PUTs away from MinIO's deaths, all handled;")
+    print(f"forgotten by MinIO near its deaths: {len(told['lost'])}; run again after a kill: {len(told['duplicated'])}")
     assert told["ghosts"] == []
     letters = json.loads(okiba.okiba("dlq", "list", "effect", "--json").stdout)
     assert letters == []

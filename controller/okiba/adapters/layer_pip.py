@@ -39,7 +39,8 @@ _PASSED_ON: Final = re.compile(r"PIP_.*|.*_proxy|.*_PROXY|SSL_CERT_.*|REQUESTS_C
 _TRANSIENT: Final = re.compile(
     r"NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|ProtocolError|IncompleteRead|"
     r"name resolution|Connection (?:refused|reset|broken|aborted)|Max retries exceeded|timed out|"
-    r"5\d\d Server Error|HTTP error 5\d\d|too many 5\d\d error|No space left on device|ECONNRESET|Network is unreachable"
+    r"5\d\d Server Error|HTTP error 5\d\d|too many 5\d\d error|"
+    r"No space left on device|ECONNRESET|Network is unreachable"
 )
 _CREDENTIALS: Final = re.compile(r"//[^/\s@]+@")
 # Where a requirement was read, and a complaint about packages beside pip that have nothing to do with the layer.

@@ -16,7 +16,7 @@ from typing import Final
 
 from okiba.core.binding import Binding
 from okiba.core.errors import CallerError, InvalidParameter, NotFound, PlatformError, PreconditionFailed
-from okiba.core.function import Function, Layer, UpdateStatus
+from okiba.core.function import Function, Layer
 from okiba.core.layer import LayerIntent, LayerPhase, asks_anew, base_layer
 from okiba.core.notification import unknown_events
 from okiba.core.preparation import given_up, prepared, refused, waiting

@@ -18,7 +18,8 @@ from okiba.adapters.redis_layers import LayerBook, RedisLayers
 from okiba.adapters.redis_link import RedisLink
 from okiba.core.layer import LayerPhase, layer_of, layer_packages
 from tests.deadline import until
-from tests.servers import end, pss_kb, valkey as start_valkey
+from tests.servers import end, pss_kb
+from tests.servers import valkey as start_valkey
 
 HERE = f"python3.{sys.version_info[1]}"
 SIX = layer_of("six==1.17.0", HERE, "linux-x86_64")
@@ -176,3 +177,13 @@ def pips(folder: Path) -> list[int]:
             if str(folder / "layers").encode() in command:
                 found.append(int(entry.name))
     return found
+
+
+def test_a_worker_that_hears_nothing_from_a_broker_that_answers_ends_to_be_started_again(valkey):
+    deaf = (
+        "import time\n"
+        "from okiba.apps.jobs import _broker, watch\n"
+        "from okiba.core.liveness import Liveness\n"
+        f"watch(Liveness(time.monotonic() - 100), _broker({valkey.broker_url!r}))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", deaf], timeout=60).returncode == 70

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -149,11 +148,13 @@ async def test_slots_are_made_at_once_for_callers_who_wait_beyond_what_is_kept_w
 
 @pytest.mark.skipif(not OTHER_RUNTIME, reason="this machine has one Python only")
 async def test_a_python_version_gets_a_pool_when_a_function_uses_it_and_loses_it_afterwards(site: Site) -> None:
-    async with site.controller(idle_slot_ms=1), site.gateway() as (link, _):
+    async with site.controller(idle_slot_ms=1) as fleet, site.gateway() as (link, _):
         await site.registry.put(function("other", runtime=OTHER_RUNTIME), replaces=None)
         await becomes_true(lambda: link.warm().get(OTHER_RUNTIME) == 2)
+        nursery = fleet._nurseries[OTHER_RUNTIME]
         await site.registry.delete("other")
         await becomes_true(lambda: OTHER_RUNTIME not in link.warm())
+        await becomes_true(lambda: nursery.dead)
 
 
 async def test_a_layer_gets_a_slot_once_it_is_built_and_another_once_its_modules_are_known(site: Site) -> None:
@@ -252,11 +253,22 @@ async def test_slots_end_when_the_lifeline_is_cut(site: Site) -> None:
     await becomes_true(lambda: all(start_time(pid) is None for pid in pids), patience_s=5)
 
 
-async def test_no_more_slots_are_made_than_the_machine_may_have(site: Site) -> None:
+async def test_slots_made_ahead_give_way_while_they_are_made_and_not_afterwards(site: Site) -> None:
+    async with site.controller(warm_slots=1) as fleet, site.gateway() as (link, _):
+        await becomes_true(lambda: link.warm() == {DEFAULT_RUNTIME: 1})
+        nursery = fleet._nurseries[DEFAULT_RUNTIME]._popen.pid
+        assert os.sched_getscheduler(nursery) in (os.SCHED_IDLE, os.SCHED_BATCH)
+        agent = site.pids[0]
+        assert [os.sched_getscheduler(pid) for pid in (agent, *descendants(agent))] == [os.SCHED_OTHER] * 2
+        link.want(DEFAULT_RUNTIME, 1)
+        await becomes_true(lambda: os.sched_getscheduler(nursery) == os.SCHED_OTHER)
+
+
+async def test_no_more_slots_are_made_than_the_machine_may_have(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     async with site.controller(max_slots=3), site.gateway() as (link, listener):
         link.want(DEFAULT_RUNTIME, 10)
         await becomes_true(lambda: len(listener.dealt) == 3)
-        await asyncio.sleep(0.3)
+        await becomes_true(lambda: "no more slots may be made" in caplog.text)
         assert len(site.pids) == 3
 
 

@@ -31,7 +31,8 @@ from okiba.core.layer import base_layer, layer_of, layer_packages
 from okiba.core.notification import minio_notify_environment
 from okiba.ports import Principal
 from tests.deadline import until_async
-from tests.servers import MinioServer, ValkeyServer, end, free_port, minio, pss_kb, valkey as start_valkey
+from tests.servers import MinioServer, ValkeyServer, end, free_port, minio, pss_kb
+from tests.servers import valkey as start_valkey
 
 HERE = f"python3.{sys.version_info[1]}"
 PLATFORM_KEY = "ab" * 32

@@ -306,16 +306,45 @@ def cgroup():
     folder.rmdir()
 
 
-def test_using_too_much_memory_is_noticed_by_the_kernel(run, cgroup, slots):
-    slot = run(
-        "def handler(event, context):\n    kept = b'x' * event\n    return len(kept)", cgroup=cgroup, memory_mb=96
-    )
-    assert slot.invoke(1_000_000).json == 1_000_000
+EATS = """
+    import time
+    def handler(event, context):
+        kept = b"x" * event
+        time.sleep(0.2)
+        return len(kept)
+"""
 
-    request_id = slot.begin(300_000_000, timeout_ms=15_000)
+
+@pytest.mark.parametrize("size", [120_000_000, 2_000_000_000], ids=["a little too much", "far too much at once"])
+def test_using_too_much_memory_in_a_cgroup_is_noticed(run, cgroup, slots, size):
+    slot = run(EATS, cgroup=cgroup, memory_mb=96)
+    assert slot.invoke(60_000_000).json == 60_000_000
+
+    request_id = slot.begin(size, timeout_ms=15_000)
     ending = _lost(slot)
 
     assert (ending["reason"], ending["request_id"]) == ("out_of_memory", request_id)
+    slots.close()
+
+
+def test_files_in_tmp_do_not_count_as_memory(run, cgroup, slots):
+    slot = run(
+        """
+        import time
+        def handler(event, context):
+            with open("/tmp/large", "wb") as file:
+                for _ in range(300):
+                    file.write(b"x" * 1_000_000)
+            time.sleep(0.1)
+            return "fine"
+        """,
+        cgroup=cgroup,
+        memory_mb=96,
+    )
+    if "tmp" not in slot.telemetry()["Okiba-Isolation"]:
+        pytest.skip("this system allows no namespaces, so /tmp is the machine's")
+
+    assert slot.invoke({}, timeout_ms=15_000).json == "fine"
     slots.close()
 
 

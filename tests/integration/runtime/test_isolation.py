@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import sysconfig
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.integration.runtime.conftest import nursery_process
+from tests.integration.runtime.conftest import PROGRAM, nursery_process
 from tests.integration.runtime.gateway import Slot
 
 PURE = sysconfig.get_path("purelib")
@@ -121,7 +125,7 @@ def test_two_slots_of_one_preloaded_numpy_draw_different_random_numbers(code):
         def handler(event, context):
             return [preloaded, numpy.random.rand(), float(numpy.random.default_rng().random()), numpy.__file__]
     """)
-    with nursery_process(_python(), "--preload-path", PURE, "--preload", "numpy,numpy.random") as nursery:
+    with nursery_process(sys.executable, "--preload-path", PURE, "--preload", "numpy,numpy.random") as nursery:
         drawn = []
         for _ in range(2):
             slot = nursery.slot()
@@ -146,7 +150,41 @@ def test_without_namespaces_slots_work_and_say_so(slots, code):
     assert Path(slot.invoke({}).json).name == "app.py"
 
 
-def _python() -> str:
-    import sys
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests already run as an ordinary user")
+def test_an_ordinary_user_s_slots_have_namespaces_of_their_own_too(short_folder):
+    nobody = 65_534
+    interpreter = next((path for path in _interpreters() if _runs_as(nobody, path)), None)
+    if interpreter is None:
+        pytest.skip("no Python of 3.10 or later that another user may run")
+    program = Path(shutil.copytree(PROGRAM.parent, f"{short_folder}/okiba_runtime")) / "__main__.py"
+    (Path(short_folder) / "app.py").write_text(
+        "import os\ndef handler(event, context): return [os.getpid(), os.geteuid()]"
+    )
+    os.chmod(short_folder, 0o777)
+    listen = f"unix:{short_folder}/s"
+    command = [interpreter, "-I", "-S", "-X", "utf8", str(program), "--listen", listen, "--private-tmp"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, user=nobody, group=nobody, extra_groups=[]) as process:
+        assert process.stdout.readline() == b"ready\n"
+        slot = Slot(listen, process.pid, short_folder)
+        isolation = slot.telemetry()["Okiba-Isolation"]
+        slot.specialize(short_folder, environment={"PYTHONHASHSEED": "0"})
+        slot.greet()
+        answer = slot.invoke({}).json
+        slot.shut_down()
 
-    return sys.executable
+    if isolation == "none":
+        pytest.skip("this system allows ordinary users no namespaces")
+    assert isolation == "tmp,pid,ipc"
+    assert answer == [2, nobody]
+
+
+def _interpreters() -> list[str]:
+    names = [f"python3.{minor}" for minor in range(20, 9, -1)]
+    return [path for folder in os.get_exec_path() for name in names if (path := shutil.which(name, path=folder))]
+
+
+def _runs_as(user: int, interpreter: str) -> bool:
+    try:
+        return subprocess.run([interpreter, "-I", "-S", "-c", ""], user=user, group=user, check=False).returncode == 0
+    except OSError:
+        return False

@@ -15,10 +15,17 @@ from tests.integration.s3.conftest import TOKEN, Heard, client
 from tests.servers import free_port, minio
 
 CREATED, REMOVED = "s3:ObjectCreated:*", "s3:ObjectRemoved:*"
-CRUD = (
-    "s3:GetObject s3:ListBucket s3:GetBucketLocation s3:GetObjectVersion s3:PutObject s3:PutObjectAcl "
-    "s3:GetLifecycleConfiguration s3:PutLifecycleConfiguration s3:DeleteObject"
-).split()
+CRUD = [
+    "s3:GetObject",
+    "s3:ListBucket",
+    "s3:GetBucketLocation",
+    "s3:GetObjectVersion",
+    "s3:PutObject",
+    "s3:PutObjectAcl",
+    "s3:GetLifecycleConfiguration",
+    "s3:PutLifecycleConfiguration",
+    "s3:DeleteObject",
+]
 
 
 def put(store, bucket, key, content=b"x"):

@@ -45,7 +45,6 @@ FIRST_PAUSE_S: Final = 0.5
 LAST_PAUSE_S: Final = 30.0
 """Pauses between failures to make a slot of one kind double from the first to the last."""
 
-
 FULL_S: Final = 10.0
 """How often the log says that the machine is full."""
 
@@ -115,7 +114,8 @@ class LocalFleet:
 
     def slots(self) -> Sequence[SlotAddress]:
         """Every slot that may be dealt, or has been."""
-        return [self._slots[slot_id].record.address for slot_id in self._dealt]
+        slots = [self._slots[slot_id] for slot_id in self._dealt]
+        return [slot.record.address for slot in slots if not slot.ending]
 
     def took(self, slot_id: str, function: str, revision: str) -> None:
         """The slot has become this function's; its pool is filled up again."""
@@ -129,6 +129,8 @@ class LocalFleet:
     def want(self, kind: str, count: int) -> None:
         """So many calls wait for slots of this kind."""
         self._wanted[kind] = count
+        if count > 0 and (nursery := self._nurseries.get(kind)):
+            nursery.hurry()
         self._needs.used(kind)
 
     def retire(self, slot_id: str) -> None:
@@ -170,7 +172,7 @@ class LocalFleet:
 
     def _make_ahead(self) -> None:
         """Nobody waits: one slot, of the pool that lacks most."""
-        warm = self._warm()
+        warm = self._warm(fresh=True)
         missing = {kind: count - warm[kind] for kind, count in self._needs.pools().items() if count > warm[kind]}
         for kind in sorted(missing, key=lambda kind: -missing[kind]):
             if self._make(kind, urgent=False):
@@ -199,7 +201,7 @@ class LocalFleet:
             self._slots[slot.id] = slot
             self._deal(slot)
             self._troubles.pop(kind, None)
-        except OkibaError as error:
+        except (OkibaError, OSError) as error:
             self._failed(kind, error)
         finally:
             self._unborn.discard(slot_id)
@@ -236,7 +238,7 @@ class LocalFleet:
         # One caller less, until the gateway says how many there are now: nothing is made twice for the same caller.
         self._wanted[slot.kind] -= 1
 
-    def _failed(self, kind: str, error: OkibaError) -> None:
+    def _failed(self, kind: str, error: Exception) -> None:
         before = self._troubles.get(kind)
         pause_s = min(2 * before.pause_s, LAST_PAUSE_S) if before else FIRST_PAUSE_S
         self._troubles[kind] = _Trouble(pause_s, time.monotonic() + pause_s)
@@ -254,15 +256,22 @@ class LocalFleet:
             log.warning("callers wait and no more slots may be made", extra={"max_slots": self._settings.max_slots})
 
     def _end_useless(self) -> None:
-        """Ends warm slots that are too many, of no use any more, or lack modules learned since they were made."""
-        surplus = self._warm() - Counter(self._needs.pools())
+        """Ends warm slots that are too many, or lack modules learned since they were made and have a better one beside.
+
+        Nurseries of kinds that nobody uses end too.
+        """
+        pools = self._needs.pools()
+        surplus = self._warm() - Counter(pools)
+        fresh = self._warm(fresh=True)
         for slot in self._warm_slots():
-            preload = self._needs.preload(slot.kind)
-            outdated = preload is not None and slot.record.preload != ",".join(preload)
-            too_many = surplus[slot.kind] > 0 and self._needs.idle(slot.kind)
-            if outdated or too_many:
-                surplus[slot.kind] -= 1
+            kind = slot.kind
+            outdated = not self._is_fresh(slot) and fresh[kind] >= pools.get(kind, 0)
+            if outdated or (surplus[kind] > 0 and self._needs.idle(kind)):
+                surplus[kind] -= 1
                 self._spawn(self._end_if_warm(slot))
+        for kind in [kind for kind in self._nurseries if kind not in pools and self._needs.idle(kind)]:
+            if not self._starting[kind]:
+                self._nurseries.pop(kind).close()
 
     async def _end_if_warm(self, slot: LocalSlot) -> None:
         """Ends a slot unless the gateway has claimed it meanwhile: not a call is harmed by what goes on here."""
@@ -304,8 +313,13 @@ class LocalFleet:
         slots = [self._slots[slot_id] for slot_id in self._dealt]
         return [slot for slot in slots if slot.warm and not slot.ending]
 
-    def _warm(self) -> Counter[str]:
-        return Counter(slot.kind for slot in self._warm_slots())
+    def _is_fresh(self, slot: LocalSlot) -> bool:
+        """Whether it has imported what a slot made now would."""
+        preload = self._needs.preload(slot.kind)
+        return preload is None or slot.record.preload == ",".join(preload)
+
+    def _warm(self, *, fresh: bool = False) -> Counter[str]:
+        return Counter(slot.kind for slot in self._warm_slots() if not fresh or self._is_fresh(slot))
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from okiba.apps.local.processes import DeathWatch, start_time
+from okiba.apps.local.processes import DeathWatch, keep_small, start_time
 from okiba.apps.local.slots import cgroups, priority
 from okiba.apps.local.slots.process import preload_dropped
 from okiba.apps.local.slots.records import SlotRecord
@@ -102,7 +102,7 @@ class Nursery:
         Raises:
             SlotLost: It ended, or was not ready in time.
         """
-        self._hurry(urgent)
+        self._pace(urgent)
         try:
             async with asyncio.timeout(READY_S):
                 await asyncio.shield(self._ready)
@@ -118,7 +118,7 @@ class Nursery:
         """
         group = self._ground.groups.group(slot_id) if self._ground.groups else None
         address = SlotAddress(slot_id, self.pedigree.kind, f"unix:{self._ground.sockets / slot_id}")
-        self._hurry(urgent)
+        self._pace(urgent)
         try:
             pid = await self._born(address.address, str(group or ""))
         except SlotLost:
@@ -147,9 +147,16 @@ class Nursery:
             self._popen.kill()
             await self._ended.wait()
 
-    def _hurry(self, urgent: bool) -> None:
+    def hurry(self) -> None:
+        """Somebody waits: what it imports and what it bears does not give way to others any more."""
+        priority.hurry(self._popen.pid)
+
+    def _pace(self, urgent: bool) -> None:
         """Slots inherit how urgent their nursery is."""
-        (priority.restore if urgent else priority.lower)(self._popen.pid)
+        if urgent:
+            self.hurry()
+        else:
+            priority.lower(self._popen.pid)
 
     async def _born(self, listen: str, group: str) -> int:
         """The process id of a new agent."""
@@ -235,6 +242,7 @@ def _started(pedigree: Pedigree, ground: Ground, nursery_end: int) -> subprocess
         command += ["--preload", ",".join(pedigree.preload)]
         for folder in pedigree.import_path:
             command += ["--preload-path", str(folder)]
+    keep_small(ground.log)
     try:
         with ground.log.open("ab") as output:
             return subprocess.Popen(
