@@ -16,7 +16,6 @@ from okiba.core.invocation import Invocation, Outcome
 from okiba.core.layer import LayerIntent
 from okiba.core.s3_policy import StoreUser
 
-
 # --- ingest -------------------------------------------------------------------------------------------------------
 
 
@@ -206,13 +205,15 @@ class Queue(Protocol):
         ...
 
 
-# --- the registry and its followers ------------------------------------------------------------------------------------
+# --- the registry and its followers -----------------------------------------------------------------------------------
 
 
 class Registry(Protocol):
     """Functions, durably; the truth about them."""
 
-    async def get(self, name: str) -> Function | None: ...
+    async def get(self, name: str) -> Function | None:
+        """The function of that name."""
+        ...
 
     async def put(self, function: Function, *, replaces: str | None) -> None:
         """Stores it if the stored revision is `replaces` (None: if there is none).
@@ -222,9 +223,13 @@ class Registry(Protocol):
         """
         ...
 
-    async def delete(self, name: str) -> bool: ...
+    async def delete(self, name: str) -> bool:
+        """The function is gone when this returns; False when there was none."""
+        ...
 
-    async def all(self) -> list[Function]: ...
+    async def all(self) -> list[Function]:
+        """Every function that can be read."""
+        ...
 
     def changes(self) -> AsyncIterator[str]:
         """Names of functions and `key:ID` of keys as they change, from this call on; never ends."""
@@ -249,19 +254,29 @@ class Principal:
 class Keys(Protocol):
     """Key pairs that Okiba issued; secrets are encrypted where they lie."""
 
-    async def get(self, access_key: str) -> Principal | None: ...
+    async def get(self, access_key: str) -> Principal | None:
+        """Whose key that is."""
+        ...
 
-    async def put(self, principal: Principal) -> None: ...
+    async def put(self, principal: Principal) -> None:
+        """Stores the key pair, replacing what is known of the same access key."""
+        ...
 
-    async def delete(self, access_key: str) -> None: ...
+    async def delete(self, access_key: str) -> None:
+        """The key is worth nothing from now on."""
+        ...
 
-    async def all(self) -> list[Principal]: ...
+    async def all(self) -> list[Principal]:
+        """Every key pair."""
+        ...
 
 
 class Logs(Protocol):
     """Functions' output, kept after their slots are gone; bounded by bytes a function."""
 
-    async def append(self, function: str, slot: str, from_offset: int, time_ms: int, body: bytes, dropped: int) -> None: ...
+    async def append(self, function: str, slot: str, from_offset: int, time_ms: int, body: bytes, dropped: int) -> None:
+        """Keeps output as it was pulled from a slot; the oldest of the function's goes when there is too much."""
+        ...
 
     async def read(self, function: str, after: str, wait_ms: int) -> list[LogChunk]:
         """Oldest first, from the one behind `after` (empty: all there is), waiting up to `wait_ms` for the first."""
@@ -363,7 +378,9 @@ class Slot(Protocol):
     """The one connection to a specialised slot."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Unique for ever."""
+        ...
 
     @property
     def revision(self) -> str:
@@ -376,7 +393,9 @@ class Slot(Protocol):
         ...
 
     @property
-    def greeting(self) -> Greeting: ...
+    def greeting(self) -> Greeting:
+        """What its worker said first."""
+        ...
 
     async def invoke(self, invocation: Invocation, timeout_ms: int) -> Outcome:
         """Runs it; every way it can end is an Outcome. The caller must not call twice at a time."""

@@ -108,7 +108,9 @@ class Settings:
     def __post_init__(self) -> None:
         delays = self.retry_delays_ms.split(",")
         if len(delays) != 2 or not all(delay.strip().isdigit() for delay in delays):
-            raise InvalidParameter(f"OKIBA_RETRY_DELAYS_MS must be two numbers as in '60000,120000', got {self.retry_delays_ms!r}")
+            raise InvalidParameter(
+                f"OKIBA_RETRY_DELAYS_MS must be two numbers as in '60000,120000', got {self.retry_delays_ms!r}"
+            )
 
     def check_loopback(self) -> None:
         """Returns if nobody but this machine can reach an unsigned public port.

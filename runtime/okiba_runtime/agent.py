@@ -1,10 +1,6 @@
 """The agent: owns a slot's socket, its output, its deadlines and its processes; always there to tell what happened.
 
-One thread, one selector, nothing that blocks. It never runs a function's code.
-
-While invocations follow each other, the agent does not wake up for each: the first notice wakes it, and from then on
-it looks every 20 ms, until a look finds nothing new. So it costs a busy worker nothing, an idle one nothing, and a
-deadline is never noticed later than that.
+One thread, one selector, nothing that blocks. It never runs a function's code, and sleeps unless something happens.
 """
 
 from __future__ import annotations
@@ -27,16 +23,12 @@ from okiba_runtime.memory import CgroupMemory, Memory, TreeMemory
 from okiba_runtime.options import Options
 from okiba_runtime.order import Order
 from okiba_runtime.peers import Peers
-from okiba_runtime.pipes import LOG_PIPE_BYTES
 from okiba_runtime.ring import Ring
 from okiba_runtime.slot import Slot
 from okiba_runtime.telemetry import Telemetry
+from okiba_runtime.watch import Watch
 
 _RING_BYTES = 4 * 1024 * 1024
-_LOOK_US = 20_000
-
-# At most so much output is taken in one look, so that a worker that prints without end starves nobody else.
-_MOST_PER_LOOK = 4 * LOG_PIPE_BYTES
 
 # Killed processes are gone within milliseconds, unless the kernel is busy with them (freeing 10 GB, a dead disk). The
 # gateway waits a second for the report, so it is given even while the last of them is still dying.
@@ -69,21 +61,18 @@ class Agent:
         facts = [("Okiba-Isolation", ",".join(born.own) or "none")]
         if options.preload_dropped:
             facts.append(("Okiba-Preload-Dropped", options.preload_dropped[:500]))
+        self.watch = Watch(self._selector, self._ends, self.slot, self._ring)
         self.telemetry = Telemetry(self.slot, self._ring, facts)
         self._peers = Peers(self._selector, Calls(self).on_request)
         self._data: socket.socket | None = None
         self._heard = b""
-        self._half_notice = b""
         self._on_forked: Callable[[int], None] | None = None
-        self._watching = False
-        self._look_us: int | None = None
         self._dying: Ending | None = None
         self._report_until_us = 0
         self._epitaph_us: int | None = None
         self._must_end = False
         self._remains_until_us: int | None = None
         self._on_ended: list[Callable[[], None]] = []
-        self._looked = False
         self._watch_descriptors()
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -108,20 +97,20 @@ class Agent:
         return self._must_end or clock_us() >= self._epitaph_us
 
     def _turn(self) -> None:
+        looks = self.watch.looks
         for key, events in self._selector.select(self._patience_s()):
             key.data(events)
         now_us = clock_us()
-        if self._look_us is not None and now_us >= self._look_us:
-            self.look()
+        if self.watch.next_us is not None and now_us >= self.watch.next_us:
+            self.watch.look()
         if self._remains_until_us is not None:
             self._bury(now_us)
-        elif ending := self._due_ending(now_us):
+        elif ending := self._due_ending(now_us, looked=self.watch.looks > looks):
             self.kill(ending)
-        self._looked = False
         self.telemetry.answer(now_us)
 
     def _patience_s(self) -> float | None:
-        times = [self._look_us, self.telemetry.next_us(), self._epitaph_us]
+        times = [self.watch.next_us, self.telemetry.next_us(), self._epitaph_us]
         if self._remains_until_us is not None:
             times.append(clock_us() + _DYING_LOOK_US)
         elif self.slot.running:
@@ -142,7 +131,6 @@ class Agent:
         lifeline = self._options.lifeline
         if lifeline >= 0:
             self._selector.register(lifeline, selectors.EVENT_READ, lambda _events: self._lifeline_moved())
-        self._watch(True)
 
     def _lifeline_moved(self) -> None:
         # Nothing is ever written into it: readable means that the other end is closed.
@@ -151,44 +139,6 @@ class Agent:
 
     def _asked_to_end(self, *_: object) -> None:
         self._must_end = True
-
-    # --- the worker's pipes -----------------------------------------------------------------------------------------
-
-    def look(self) -> None:
-        """Takes in everything that the worker has written so far."""
-        self._looked = True
-        told = self._read_notices()
-        printed = self._read_log()
-        flooded = printed >= LOG_PIPE_BYTES // 2
-        if (told or printed or self.slot.running) and not flooded:
-            self._watch(False)
-            self._look_us = clock_us() + _LOOK_US
-        else:
-            self._watch(True)
-            self._look_us = None
-
-    def _watch(self, on: bool) -> None:
-        if on == self._watching:
-            return
-        self._watching = on
-        for pipe in (self._ends.log, self._ends.notices):
-            if on:
-                self._selector.register(pipe, selectors.EVENT_READ, lambda _events: self.look())
-            else:
-                self._selector.unregister(pipe)
-
-    def _read_notices(self) -> bool:
-        body = _drained(self._ends.notices, _MOST_PER_LOOK)
-        *lines, self._half_notice = (self._half_notice + body).split(b"\n")
-        for line in lines:
-            self.slot.note(line)
-        return bool(body)
-
-    def _read_log(self) -> int:
-        before = self._ring.end
-        while self._ring.end - before < _MOST_PER_LOOK and (piece := _drained(self._ends.log, LOG_PIPE_BYTES)):
-            self._ring.append(piece, int(time.time() * 1000))
-        return self._ring.end - before
 
     # --- what calls ask for -----------------------------------------------------------------------------------------
 
@@ -200,7 +150,7 @@ class Agent:
         self._ends.link.settimeout(1)  # the zygote is waiting for exactly this
         with contextlib.suppress(OSError):  # it has just been killed; that is noticed and told in its own way
             self._ends.link.sendall(zygote.order_message(body))
-        self.look()
+        self.watch.look()
 
     def connect(self, connection: socket.socket) -> None:
         """The worker serves this connection from now on, and no other."""
@@ -221,15 +171,15 @@ class Agent:
 
     # --- deaths -----------------------------------------------------------------------------------------------------
 
-    def _due_ending(self, now_us: int) -> Ending | None:
+    def _due_ending(self, now_us: int, *, looked: bool) -> Ending | None:
         if self.slot.state == slots.EXITED:
             return None
         if self._must_end:
             return Ending("shutdown", self.slot.request_id or None)
         if self.slot.overdue(now_us):
-            self.look()  # the end may have been told within the last 20 ms
+            self.watch.look()  # the end may have been told within the last 20 ms
             return self.slot.overdue(now_us)
-        if self._looked and self.slot.running:
+        if looked and self.slot.running:
             return self.slot.out_of_memory() if self._memory.exceeded(self._zygote_pid) else None
         return None
 
@@ -267,7 +217,7 @@ class Agent:
             self._tell_forked(next(iter(processes.children(self._zygote_pid)), int(words[1])))
         elif words[0] == "exited":
             self.slot.peak_kb = max(self.slot.peak_kb, int(words[2]))
-            self.look()
+            self.watch.look()
             if self._remains_until_us is None:
                 code = os.waitstatus_to_exitcode(int(words[1]))
                 self.kill(self.slot.gone(code, for_memory=self._memory.exceeded(self._zygote_pid)))
@@ -288,9 +238,7 @@ class Agent:
             self._remains_until_us = None
 
     def _report(self, ending: Ending, now_us: int) -> None:
-        self.look()
-        self._watch(False)
-        self._look_us = None
+        self.watch.end()
         if self._data:
             _shut(self._data)
         self.slot.peak_kb = max(self.slot.peak_kb, self._memory.peak_kb)
@@ -303,13 +251,6 @@ class Agent:
 def clock_us() -> int:
     """The monotonic clock that all processes of a machine share."""
     return time.monotonic_ns() // 1000
-
-
-def _drained(descriptor: int, limit: int) -> bytes:
-    try:
-        return os.read(descriptor, limit)
-    except BlockingIOError:
-        return b""
 
 
 def _shut(connection: socket.socket) -> None:

@@ -47,6 +47,9 @@ class Calls:
             self._calls.get((request.method, request.path), self._unknown)(peer, request)
         except Refused as refusal:
             peer.answer(refusal.response)
+        except Exception as error:
+            peer.answer(error_response(500, "Okiba.AgentFailed", f"{type(error).__name__}: {error}"))
+            raise
 
     def _check_grant(self, request: Request) -> None:
         order = self._agent.slot.order
@@ -91,7 +94,7 @@ class Calls:
         self._agent.connect(peer.detach())
 
     def _telemetry(self, peer: Peer, request: Request) -> None:
-        self._agent.look()
+        self._agent.watch.look()
         try:
             self._agent.telemetry.ask(peer, request)
         except BadQuery as error:

@@ -7,6 +7,7 @@ the agent takes away (`connect`) is no connection of this module's any more.
 from __future__ import annotations
 
 import contextlib
+import json
 import selectors
 import socket
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from okiba_runtime import wire
 
 # `specialize` has the largest body.
 MAX_BODY = 1024 * 1024
+
+# What a peer may send before its last request has been answered.
+_MAX_AHEAD = MAX_BODY + 2 * wire.MAX_HEAD
 
 # More than a gateway, a supervisor and an operator need; a bound against a peer that forgets its connections.
 MAX_PEERS = 64
@@ -66,7 +70,7 @@ class Peer:
             return
         except OSError:
             piece = b""
-        if not piece:
+        if not piece or len(self._received) > _MAX_AHEAD:
             self.close()
             return
         self._received += piece
@@ -192,7 +196,5 @@ class Peers:
 
 def error_response(status: int, kind: str, message: str, **more: int) -> bytes:
     """An error as the protocol tells it."""
-    import json
-
     fields = {"errorType": kind, "errorMessage": message, **more}
     return wire.response(status, [("Content-Type", "application/json")], json.dumps(fields).encode())

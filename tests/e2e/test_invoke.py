@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from tests.installation import eventually, tail_of
 
-CODE = '''
+CODE = """
 import os, sys, time, json, logging, ctypes, signal
 logging.getLogger().setLevel("INFO")
 
@@ -39,10 +39,10 @@ def handler(event, context):
         return {
             "memory": context.memory_limit_in_mb, "arn": context.invoked_function_arn, "name": context.function_name,
             "version": context.function_version, "id": context.aws_request_id, "group": context.log_group_name,
-            "left": context.get_remaining_time_in_millis(), "client": context.client_context and context.client_context.custom,
+            "left": context.get_remaining_time_in_millis(),
         }
     return event
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_the_largest_result_passes(lambdas):
 
 
 def test_the_log_tail_has_the_platforms_lines_and_the_handlers(lambdas):
-    result, response = call(lambdas, {"do": "print"}, LogType="Tail")
+    _, response = call(lambdas, {"do": "print"}, LogType="Tail")
     tail = tail_of(response)
     assert tail.startswith("START RequestId: ")
     assert "said by the handler\n" in tail
@@ -135,9 +135,13 @@ def test_a_dry_run_runs_nothing(lambdas):
         ({"FunctionName": "echo", "Payload": b"[" * 100_000}, "InvalidRequestContentException", 400),
         ({"FunctionName": "echo", "Payload": b"[" + b" " * 300_000}, "InvalidRequestContentException", 400),
         ({"FunctionName": "echo", "Payload": b'"' + b"x" * 6_291_456 + b'"'}, "RequestTooLargeException", 413),
-        ({"FunctionName": "echo", "InvocationType": "Event", "Payload": b'"' + b"x" * 1_048_576 + b'"'}, "RequestTooLargeException", 413),
+        (
+            {"FunctionName": "echo", "InvocationType": "Event", "Payload": b'"' + b"x" * 1_048_576 + b'"'},
+            "RequestTooLargeException",
+            413,
+        ),
     ],
-    ids=["unknown function", "a version", "no json", "NaN", "too deep", "large and no json", "too large", "too large for an event"],
+    ids=["nobody", "a version", "no json", "NaN", "too deep", "large and no json", "too large", "too large an event"],
 )
 def test_a_wrong_request_is_refused_as_lambda_refuses_it(lambdas, arguments, code, status):
     with pytest.raises(ClientError) as refused:

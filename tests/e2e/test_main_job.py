@@ -36,7 +36,7 @@ def test_a_photo_becomes_three_thumbnails_and_then_nothing_runs_again(okiba, thu
         image = Image.open(io.BytesIO(s3.get_object(Bucket="thumbnails", Key=key)["Body"].read()))
         assert image.format == "JPEG"
         assert max(image.size) <= 512
-    assert len({size for size in found.values()}) == 3
+    assert len(set(found.values())) == 3
     eventually(lambda: okiba.metric("okiba_slots") == 0, 30)
 
 

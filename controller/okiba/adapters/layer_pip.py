@@ -55,12 +55,15 @@ class LayerBuilder:
         interpreter: The Python for a runtime's name; None where this machine has none.
         environment: Of this process; pip sees the part of it that is about indexes and networks.
         build_s: Seconds that one build may take.
+        cache: Folder that keeps every layer built for this user, by hash; a new state folder gets them from there,
+            also without a network. None: none are kept.
     """
 
     state_dir: Path
     interpreter: Callable[[str], Path | None]
     environment: Mapping[str, str]
     build_s: float = BUILD_S
+    cache: Path | None = None
 
     def is_built(self, layer_hash: str) -> bool:
         """Whether the layer is there, whole."""
@@ -95,18 +98,27 @@ class LayerBuilder:
             raise InvalidParameter(f"Runtime {runtime} has no interpreter on this machine")
         beside = target.with_name(f".{layer.hash}.building")  # what an earlier attempt left is removed
         shutil.rmtree(beside, ignore_errors=True)
-        packages = beside / "python"
-        packages.mkdir(parents=True)
-        requirements = beside / "requirements.txt"
-        requirements.write_text(checked_requirements(layer.requirements))
+        kept = self.cache / layer.hash if self.cache else None
         try:
-            if requirements.stat().st_size:
-                self._run(_pip(python, packages, requirements, layer.allow_source), layer.allow_source, say)
+            if kept is not None and kept.is_dir():
+                _linked(kept, beside)
+            else:
+                self._install(layer, python, beside, say)
             # A rename must not reach the disk before the files do: a layer is there if and only if it is whole.
             os.sync()
             beside.rename(target)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+        if kept is not None and not kept.is_dir():
+            _keep(target, kept)
+
+    def _install(self, layer: Layer, python: Path, beside: Path, say: Callable[[str], None]) -> None:
+        packages = beside / "python"
+        packages.mkdir(parents=True)
+        requirements = beside / "requirements.txt"
+        requirements.write_text(checked_requirements(layer.requirements))
+        if requirements.stat().st_size:
+            self._run(_pip(python, packages, requirements, layer.allow_source), layer.allow_source, say)
 
     def _run(self, argv: Sequence[str], allow_source: bool, say: Callable[[str], None]) -> None:
         environment = {name: value for name, value in self.environment.items() if _PASSED_ON.fullmatch(name)}
@@ -128,6 +140,26 @@ class LayerBuilder:
             raise PlatformError(f"pip did not finish within {self.build_s:.0f} s; its last line: {lines[-1:]}")
         if status:
             raise _failure(lines, status, allow_source)
+
+
+def _linked(source: Path, target: Path) -> None:
+    """A folder with the same files: the same ones where the file system allows, else copies."""
+    try:
+        shutil.copytree(source, target, copy_function=os.link, symlinks=True)
+    except (OSError, shutil.Error):
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, symlinks=True)
+
+
+def _keep(layer: Path, kept: Path) -> None:
+    """Puts a layer into the cache; a cache that cannot be written is no reason to fail."""
+    beside = kept.with_name(f".{kept.name}.{os.getpid()}")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _linked(layer, beside)
+        beside.rename(kept)
+    except OSError:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _pip(python: Path, packages: Path, requirements: Path, allow_source: bool) -> list[str]:

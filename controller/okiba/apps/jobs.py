@@ -31,6 +31,7 @@ from okiba.adapters.redis_conditions import KEY as CONDITIONS
 from okiba.adapters.redis_conditions import Condition, encoded
 from okiba.adapters.redis_layers import LayerBook
 from okiba.apps.journal import log_to_stderr
+from okiba.apps.local.tools import cache_dir
 from okiba.core.errors import InvalidParameter, PlatformError
 from okiba.core.layer import LayerIntent, LayerPhase
 from okiba.core.liveness import Liveness
@@ -184,7 +185,9 @@ def main() -> int:
     broker_url = broker_of(settings.broker_url, settings.redis_url)
     jobs = Jobs(
         redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=2),
-        LayerBuilder(settings.state_dir.absolute(), find_interpreter, os.environ),
+        LayerBuilder(
+            settings.state_dir.absolute(), find_interpreter, os.environ, cache=cache_dir(os.environ) / "layers"
+        ),
         settings.tenant,
         lambda: time.time_ns() // 1_000_000,
     )

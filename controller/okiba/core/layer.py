@@ -20,7 +20,27 @@ from okiba.core.function import Layer
 MAX_REQUIREMENTS: Final = 65_536
 
 # What every slot has beside its layers, as Lambda's Python runtimes ship boto3; their order on sys.path is last.
-BASE_REQUIREMENTS: Final = "boto3==1.44.5\nminio==7.2.20\n"
+BASE_REQUIREMENTS: Final = """\
+argon2-cffi==25.1.0
+argon2-cffi-bindings==26.2.0
+boto3==1.44.5
+botocore==1.44.5
+certifi==2026.10.18
+cffi==2.1.1
+jmespath==1.1.0
+minio==7.2.20
+pycparser==3.11 ; python_version < "3.11"
+pycparser==3.12 ; python_version >= "3.11"
+pycryptodome==4.4.0
+python-dateutil==2.9.0.post0
+s3transfer==0.19.3
+six==1.17.0
+typing-extensions==4.16.0
+urllib3==2.8.0
+"""
+
+# What of it a slot without a layer has imported before it is anyone's: nearly every handler of bucket events uses it.
+BASE_PRELOAD: Final = ("boto3", "boto3.s3.inject", "encodings.idna")
 
 # Part of every hash, so that a release which builds layers in another way does not find the old ones.
 _FORMAT: Final = 1

@@ -137,7 +137,8 @@ class Reconciler:
         if intent and intent.phase is LayerPhase.FAILED:
             raise InvalidParameter(intent.error)
         trouble = f" The last attempt failed: {intent.error}" if intent and intent.error else ""
-        return f"Building the layer of its requirements.{trouble}"
+        what = "the layer of its requirements" if layer == function.layer else f"boto3 and minio for {function.runtime}"
+        return f"Building {what}.{trouble}"
 
     async def _ask_for(self, layer: Layer, runtime: str, asked_ms: int = 0) -> LayerIntent | None:
         """What is known of building the layer; None when it has only now been asked for, or is there."""

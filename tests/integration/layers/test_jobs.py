@@ -33,6 +33,7 @@ def jobs(server, state_dir: Path, **settings: str):
     environment = {
         **os.environ,
         "OKIBA_STATE_DIR": str(state_dir),
+        "OKIBA_CACHE_DIR": str(state_dir / "cache"),  # or layers of earlier runs would be found there
         "OKIBA_REDIS_URL": server.url,
         "OKIBA_BROKER_URL": server.broker_url,
         **settings,

@@ -66,7 +66,7 @@ def test_a_handler_that_takes_too_long_is_ended_whatever_it_does(run, body):
     request_id = slot.begin({}, timeout_ms=300)
     ending = _lost(slot)
 
-    assert 0.3 <= time.monotonic() - began < 3
+    assert 0.3 <= time.monotonic() - began < 15
     assert (ending["reason"], ending["request_id"]) == ("timeout", request_id)
     assert ending["error"] == {
         "errorType": "Sandbox.Timedout",

@@ -32,7 +32,7 @@ def test_without_news_the_answer_comes_after_the_wait(slot):
 
     response = slot.telemetry(offset, wait_ms=300)
 
-    assert 0.29 <= time.monotonic() - began < 2
+    assert 0.29 <= time.monotonic() - began < 4
     assert (response["Okiba-State"], response.body) == ("idle", b"")
 
 
@@ -41,7 +41,7 @@ def test_another_state_than_the_one_seen_is_told_at_once(slot):
 
     response = slot.telemetry(10**6, wait_ms=5_000, seen="busy")
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     assert response["Okiba-State"] == "idle"
 
 
@@ -57,7 +57,7 @@ def test_another_invocation_than_the_one_seen_is_told_at_once(slots, code):
     same = slot.telemetry(10**6, wait_ms=200, seen=f"busy:{request_id}")
 
     assert (other["Okiba-State"], other["Okiba-Running"], same["Okiba-Running"]) == ("busy", request_id, request_id)
-    assert 0.19 < time.monotonic() - began < 3
+    assert 0.19 < time.monotonic() - began < 5
 
 
 def test_new_output_is_told_before_the_wait_is_over(slot):
@@ -67,7 +67,7 @@ def test_new_output_is_told_before_the_wait_is_over(slot):
 
     response = slot.telemetry(offset, wait_ms=5_000)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     assert response.body
 
 

@@ -39,7 +39,8 @@ def test_whatever_changes_the_content_changes_the_hash(other):
 
 def test_every_slot_has_boto3_and_minio_pinned():
     base = base_layer("python3.11", LINUX)
-    assert base.requirements == BASE_REQUIREMENTS == "boto3==1.44.5\nminio==7.2.20\n"
+    assert base.requirements == BASE_REQUIREMENTS
+    assert {"boto3==1.44.5", "minio==7.2.20"} < set(BASE_REQUIREMENTS.splitlines())
     assert str(layer_packages(base.hash)) == f"layers/{base.hash}/python"
 
 

@@ -71,7 +71,8 @@ async def draining(script, function=FUNCTION, queue=None, delays=(0, 0)):
     queue, slots = queue or MemoryQueue(), Slots(script)
     scaler = Scaler(slots, slots, lambda name: function, ScalePolicy(10, 1, 200, 10_000, 50))
     dispatcher = Dispatcher(scaler, time.time, lambda *_: None)
-    drain = Drain("f", lambda name: function, lambda name: "arn", queue, dispatcher, scaler, RetryPolicy(delays), time.time)
+    policy = RetryPolicy(delays)
+    drain = Drain("f", lambda name: function, lambda name: "arn", queue, dispatcher, scaler, policy, time.time)
     await drain.recover()
     task = asyncio.create_task(drain.run())
     try:

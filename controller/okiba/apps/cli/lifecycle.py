@@ -36,9 +36,10 @@ PORT: Final = click.IntRange(0, 65_535)
 @click.option(
     "--appendfsync",
     type=click.Choice(["everysec", "always"]),
-    default="everysec",
+    default="always",
     show_default=True,
-    help="When accepted events reach the disk: `everysec` survives crashes, `always` power loss too, but is slower.",
+    help="When accepted events reach the disk: before their sender hears of it (`always`), or within a second "
+    "(`everysec`: faster, but a crash or power loss may take what was just accepted).",
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 @click.option("--report", type=int, hidden=True, help="Descriptor for progress; set by --detach.")

@@ -91,5 +91,6 @@ def header_map(scope: Mapping[str, Any]) -> dict[str, str]:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
     if len(headers) < len(pairs):
         for name in headers:
-            headers[name] = ",".join(value.decode("latin-1") for other, value in pairs if other.decode("latin-1") == name)
+            told = [value.decode("latin-1") for other, value in pairs if other.decode("latin-1") == name]
+            headers[name] = ",".join(told)
     return headers

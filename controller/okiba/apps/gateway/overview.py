@@ -1,4 +1,4 @@
-"""`okiba status` in one answer: what runs, what waits, what went wrong. Each part that cannot be had is told as such."""
+"""`okiba status` in one answer: what runs, what waits, what went wrong; what cannot be had is told as such."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ async def _conditions(gateway: Gateway) -> dict[str, Any]:
     return {name.decode(): json.loads(text) for name, text in zip(told[::2], told[1::2], strict=True)}
 
 
-def _functions(gateway: Gateway, depths: Mapping[str, tuple[int, int]], dead: Mapping[str, int]) -> list[dict[str, Any]]:
+def _functions(
+    gateway: Gateway, depths: Mapping[str, tuple[int, int]], dead: Mapping[str, int]
+) -> list[dict[str, Any]]:
     states = gateway.scaler.states()
     return [
         {

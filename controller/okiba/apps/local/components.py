@@ -32,12 +32,13 @@ class Options:
     """What the user chose; None leaves a setting to its variable, else to its default.
 
     Args:
-        appendfsync: `everysec` survives every crash of a process, `always` also power loss.
+        appendfsync: `always` survives every crash and power loss; with `everysec`, Valkey may answer before it has
+            written at all, while it syncs what came before.
     """
 
     warm_slots: int | None = None
     idle_seconds: int | None = None
-    appendfsync: str = "everysec"
+    appendfsync: str = "always"
     log_level: str | None = None
 
 

@@ -15,7 +15,7 @@ from okiba.adapters.redis_layers import RedisLayers
 from okiba.apps.local.slots.pools import PoolPolicy, desired_pools, split_kind
 from okiba.core.errors import PlatformError
 from okiba.core.function import Function
-from okiba.core.layer import base_layer, layer_packages
+from okiba.core.layer import BASE_PRELOAD, base_layer, layer_packages
 from okiba.ports import Registry
 from okiba.settings import Settings
 
@@ -62,11 +62,11 @@ class Needs:
         """Where modules to preload come from: the layer, then what every slot has."""
         runtime, layer = split_kind(kind)
         base = base_layer(runtime, sysconfig.get_platform()).hash
-        return tuple(self._state_dir / layer_packages(name) for name in (layer, base)) if layer else ()
+        return tuple(self._state_dir / layer_packages(name) for name in (layer, base) if name)
 
     def preload(self, kind: str) -> tuple[str, ...] | None:
         """Modules that slots of this kind should import ahead of time; None before that has been looked up."""
-        return self._preloads.get(kind) if split_kind(kind)[1] else ()
+        return self._preloads.get(kind, None if split_kind(kind)[1] else ())
 
     def used(self, kind: str) -> None:
         """Slots of this kind were asked for just now."""
@@ -94,15 +94,21 @@ class Needs:
     async def look_up_preloads(self) -> None:
         """Reads what nobody announces: the modules that slots of the layers in use have imported."""
         for kind in self.pools():
-            if layer := split_kind(kind)[1]:
-                await self._look_up(kind, layer)
+            await self._look_up(kind, *split_kind(kind))
 
-    async def _look_up(self, kind: str, layer: str) -> None:
+    async def _look_up(self, kind: str, runtime: str, layer: str) -> None:
+        if not layer:
+            base = base_layer(runtime, sysconfig.get_platform()).hash
+            self._preload_now(kind, BASE_PRELOAD if (self._state_dir / layer_packages(base)).is_dir() else ())
+            return
         told = [module for function in self._functions.values() if function.kind == kind for module in function.preload]
         try:
             modules = tuple(dict.fromkeys([*told, *await self._layers.preload(layer)]))
         except PlatformError:
             return  # as it was
+        self._preload_now(kind, modules)
+
+    def _preload_now(self, kind: str, modules: tuple[str, ...]) -> None:
         if self._preloads.get(kind) != modules:
             self._preloads[kind] = modules
             self._changed()

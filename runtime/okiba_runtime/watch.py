@@ -1,0 +1,84 @@
+"""Takes in what a worker writes, its notices and its output, without waking up for each invocation.
+
+The first notice wakes the agent, and from then on it looks every 20 ms until a look finds nothing new. So it costs a
+busy worker nothing, an idle one nothing, and nothing is noticed later than that. Only a worker that prints faster than
+its pipe can hold until the next look is read as it writes.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+
+from okiba_runtime.pipes import LOG_PIPE_BYTES, AgentEnds
+from okiba_runtime.ring import Ring
+from okiba_runtime.slot import Slot
+
+_LOOK_US = 20_000
+
+# At most so much output is taken in one look, so that a worker that prints without end starves nobody else.
+_MOST_PER_LOOK = 4 * LOG_PIPE_BYTES
+
+
+class Watch:
+    """An agent's eye on its worker's pipes."""
+
+    def __init__(self, selector: selectors.BaseSelector, ends: AgentEnds, slot: Slot, ring: Ring) -> None:
+        self._selector, self._ends, self._slot, self._ring = selector, ends, slot, ring
+        self._half_notice = b""
+        self._waked_by_pipes = False
+        self.next_us: int | None = None
+        """When to look again; None while the pipes themselves wake the agent."""
+        self.looks = 0
+        """Looks so far."""
+        self._wake_by_pipes(True)
+
+    def look(self) -> None:
+        """Takes in everything that the worker has written so far."""
+        self.looks += 1
+        told = self._read_notices()
+        printed = self._read_log()
+        flooded = printed >= LOG_PIPE_BYTES // 2
+        if (told or printed or self._slot.running) and not flooded:
+            self._wake_by_pipes(False)
+            self.next_us = time.monotonic_ns() // 1000 + _LOOK_US
+        else:
+            self._wake_by_pipes(True)
+            self.next_us = None
+
+    def end(self) -> None:
+        """Looks a last time; the worker is gone."""
+        self.look()
+        self._wake_by_pipes(False)
+        self.next_us = None
+
+    def _wake_by_pipes(self, on: bool) -> None:
+        if on == self._waked_by_pipes:
+            return
+        self._waked_by_pipes = on
+        for pipe in (self._ends.log, self._ends.notices):
+            if on:
+                self._selector.register(pipe, selectors.EVENT_READ, lambda _events: self.look())
+            else:
+                self._selector.unregister(pipe)
+
+    def _read_notices(self) -> bool:
+        body = _drained(self._ends.notices, _MOST_PER_LOOK)
+        *lines, self._half_notice = (self._half_notice + body).split(b"\n")
+        for line in lines:
+            self._slot.note(line)
+        return bool(body)
+
+    def _read_log(self) -> int:
+        before = self._ring.end
+        while self._ring.end - before < _MOST_PER_LOOK and (piece := _drained(self._ends.log, LOG_PIPE_BYTES)):
+            self._ring.append(piece, int(time.time() * 1000))
+        return self._ring.end - before
+
+
+def _drained(descriptor: int, limit: int) -> bytes:
+    try:
+        return os.read(descriptor, limit)
+    except BlockingIOError:
+        return b""
