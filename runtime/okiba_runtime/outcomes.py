@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 MAX_OUTCOMES = 16
 MAX_BYTES = 8 * 1024 * 1024
 
@@ -34,3 +36,8 @@ class Outcomes:
         answer = self._answers.pop(request_id, None)
         self._bytes -= len(answer or b"")
         return answer
+
+    def drop(self, request_ids: Iterable[str]) -> None:
+        """These have been settled; nobody will ask for them."""
+        for request_id in request_ids:
+            self.take(request_id.strip())

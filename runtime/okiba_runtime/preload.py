@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Iterable
 
+from okiba_runtime import botocore_files
+
 # What handlers and SDKs of object stores import most, among it all that boto3 needs of the standard library.
 # Measured on Python 3.11: 0.1 s once, instead of the same for each function that uses them.
 _LIBRARY = (
@@ -63,6 +65,7 @@ def _import_layer(names: tuple[str, ...], folders: tuple[str, ...]) -> str:
         _import(name)
         if _threads() > 1:
             return f"{_threads()} threads after importing {name}"
+    botocore_files.read_ahead()
     new = sorted(_descriptors() - before)
     return f"descriptors {new} opened by {', '.join(names[:10])}" if new else ""
 

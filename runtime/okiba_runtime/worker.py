@@ -49,7 +49,7 @@ class Worker:
         self._handler: Handler | None = None
         self._init_us = 0
         self._init_failure = b""
-        self._first = True
+        self._untold_init_us: int | None = None
         self._loaded: tuple[str, ...] = ()
         self._traced = False
         self._pid = os.getpid()
@@ -58,24 +58,29 @@ class Worker:
     def initialise(self) -> None:
         """Imports the handler; a failure of it is kept for the greeting."""
         began = time.monotonic_ns()
-        try:
-            self._handler = load(self.order.handler)
-        except Exception as error:  # noqa: BLE001 - whatever the user's module raises
-            failure = failure_of(error, "")
-            self._init_failure = failure.json()
-            self._output.tell(failure.log_text())
-        self._init_us = (time.monotonic_ns() - began) // 1000
+        failure = self._load()
+        self._init_us = self._untold_init_us = (time.monotonic_ns() - began) // 1000
         self._leave_if_forked()
         missing = self._output.settle()
-        if self._init_failure:
-            kind = f"Status: error\tError Type: {failure.kind}"
-            output.write_whole(self._log, missing + platform_lines.init_report(self._init_us, kind))
+        if failure:
+            status = f"Status: error\tError Type: {failure.kind}"
+            output.write_whole(self._log, missing + platform_lines.init_report(self._init_us, status))
             output.write_whole(self._notices, notices.failed(self._init_us, self._init_failure))
             return
         output.write_whole(self._log, missing)
         os.write(self._notices, notices.init(self._init_us))
         if self.order.layers or self.order.packages:
             self._loaded = tuple(sys.modules)
+
+    def _load(self) -> Failure | None:
+        try:
+            self._handler = load(self.order.handler)
+        except Exception as error:  # noqa: BLE001 - whatever the user's module raises
+            failure = failure_of(error, "")
+            self._init_failure = failure.json()
+            self._output.tell(failure.log_text())
+            return failure
+        return None
 
     def serve(self) -> None:
         """Serves data connections, one after the other, for as long as the agent hands them over."""
@@ -150,73 +155,62 @@ class Worker:
         return answer or _error(404, "Okiba.NoOutcome", f"no outcome of {request_id} is kept")
 
     def _invoke(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
-        began = time.monotonic_ns()
-        request_id, timeout_us = _identity(headers)
-        order = self.order
-        os.write(self._notices, b"start %b %d %b\n" % (request_id, began // 1000, timeout_us))
-        name = request_id.decode()
-        os.write(self._log, f"START RequestId: {name} Version: {order.version}\n".encode())
-        self._log_ids.request_id = name
+        began_us = time.monotonic_ns() // 1000
+        raw_id, timeout_us = _identity(headers)
+        request_id = raw_id.decode()
+        os.write(self._notices, b"start %b %d %b\n" % (raw_id, began_us, timeout_us))
+        os.write(self._log, platform_lines.start(request_id, self.order.version))
+        self._log_ids.request_id = request_id
         trace_id = headers.get(b"lambda-runtime-trace-id")
         if trace_id or self._traced:
             self._trace(trace_id)
-
-        failure: Failure | None = None
         try:
-            event = _event(body)
-            context = LambdaContext(
-                order,
-                name,
-                headers[b"lambda-runtime-invoked-function-arn"].decode(),
-                int(headers[b"lambda-runtime-deadline-ms"]),
-                _client_context(headers.get(b"lambda-runtime-client-context")),
-            )
-            result = to_json(self._handler(event, context))  # type: ignore[misc]
+            result, failed = self._result(request_id, headers, body), b""
         except Exception as error:  # noqa: BLE001 - whatever the user's handler raises
-            failure = failure_of(error, name)
-            result = self._told(failure)
-
+            result, failed = self._told(failure_of(error, request_id))
         self._leave_if_forked()
         self._log_ids.request_id = ""
-        missing = self._output.settle()
-        duration_us = (time.monotonic_ns() - began) // 1000
-        peak_kb = output.peak_kb()
-        init_us = self._init_us if self._first else None
-        self._first = False
-        lines = platform_lines.end(name, duration_us, order.memory_mb, peak_kb, init_us)
-        output.write_whole(self._log, missing + lines)
-        os.write(self._notices, b"end %b %d\n" % (request_id, peak_kb))
-        return self._answer(headers, request_id, result, failure, duration_us, peak_kb)
+        return self._settled(headers, raw_id, began_us, result, failed)
 
-    def _answer(
-        self,
-        headers: dict[bytes, bytes],
-        request_id: bytes,
-        result: bytes,
-        failure: Failure | None,
-        duration_us: int,
-        peak_kb: int,
+    def _result(self, request_id: str, headers: dict[bytes, bytes], body: bytes) -> bytes:
+        event = _event(body)
+        context = LambdaContext(
+            self.order,
+            request_id,
+            headers[b"lambda-runtime-invoked-function-arn"].decode(),
+            int(headers[b"lambda-runtime-deadline-ms"]),
+            _client_context(headers.get(b"lambda-runtime-client-context")),
+        )
+        return to_json(self._handler(event, context))  # type: ignore[misc]
+
+    def _settled(
+        self, headers: dict[bytes, bytes], raw_id: bytes, began_us: int, result: bytes, failed: bytes
     ) -> bytes:
-        error = b""
-        if failure:
-            kind = "".join(c for c in failure.kind if c.isprintable()).encode("ascii", "replace")
-            error = b"X-Amz-Function-Error: Unhandled\r\nOkiba-Error-Type: %b\r\n" % kind
+        """The answer, after everything that must be known before it: log lines, notice, outcome."""
+        missing = self._output.settle()
+        duration_us = time.monotonic_ns() // 1000 - began_us
+        peak_kb = output.peak_kb()
+        init_us, self._untold_init_us = self._untold_init_us, None
+        lines = platform_lines.end(raw_id.decode(), duration_us, self.order.memory_mb, peak_kb, init_us)
+        output.write_whole(self._log, missing + lines)
+        os.write(self._notices, b"end %b %d\n" % (raw_id, peak_kb))
         answer = (
             b"HTTP/1.1 200 OK\r\nOkiba-Request-Id: %b\r\nOkiba-Duration-Us: %d\r\nOkiba-Memory-Kb: %d\r\n%b"
-            b"Content-Length: %d\r\n\r\n%b" % (request_id, duration_us, peak_kb, error, len(result), result)
+            b"Content-Length: %d\r\n\r\n%b" % (raw_id, duration_us, peak_kb, failed, len(result), result)
         )
         settled = headers.get(b"okiba-settled")
         if settled:
-            for settled_id in settled.decode("latin-1").split(","):
-                self.outcomes.take(settled_id.strip())
+            self.outcomes.drop(settled.decode("latin-1").split(","))
         if headers.get(b"okiba-keep") == b"1":
-            self.outcomes.keep(request_id.decode(), answer)
+            self.outcomes.keep(raw_id.decode(), answer)
         return answer
 
-    def _told(self, failure: Failure) -> bytes:
+    def _told(self, failure: Failure) -> tuple[bytes, bytes]:
+        """The error as the answer's body and as its headers; it is in the log."""
         if not failure.bare:
             self._output.tell(failure.log_text())
-        return failure.json()
+        kind = "".join(letter for letter in failure.kind if letter.isprintable()).encode("ascii", "replace")
+        return failure.json(), b"X-Amz-Function-Error: Unhandled\r\nOkiba-Error-Type: %b\r\n" % kind
 
     def _trace(self, trace_id: bytes | None) -> None:
         self._traced = trace_id is not None

@@ -101,7 +101,7 @@ class LayerBuilder:
         kept = self.cache / layer.hash if self.cache else None
         try:
             if kept is not None and kept.is_dir():
-                _linked(kept, beside)
+                shutil.copytree(kept, beside, symlinks=True)  # no links: a function may write into its layer
             else:
                 self._install(layer, python, beside, say)
             # A rename must not reach the disk before the files do: a layer is there if and only if it is whole.
@@ -142,23 +142,14 @@ class LayerBuilder:
             raise _failure(lines, status, allow_source)
 
 
-def _linked(source: Path, target: Path) -> None:
-    """A folder with the same files: the same ones where the file system allows, else copies."""
-    try:
-        shutil.copytree(source, target, copy_function=os.link, symlinks=True)
-    except (OSError, shutil.Error):
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target, symlinks=True)
-
-
 def _keep(layer: Path, kept: Path) -> None:
     """Puts a layer into the cache; a cache that cannot be written is no reason to fail."""
     beside = kept.with_name(f".{kept.name}.{os.getpid()}")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _linked(layer, beside)
+        shutil.copytree(layer, beside, symlinks=True)
         beside.rename(kept)
-    except OSError:
+    except (OSError, shutil.Error):
         shutil.rmtree(beside, ignore_errors=True)
 
 

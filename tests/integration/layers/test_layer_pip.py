@@ -159,3 +159,14 @@ def test_the_lifeline_passes_on_how_its_program_ended():
     argv = [sys.executable, "-I", "-S", lifeline.__file__, "sh", "-c", "exit 7"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True) as process:
         assert process.wait(30) == 7
+
+
+def test_a_layer_once_built_comes_from_the_cache_without_an_index(tmp_path):
+    cache, six = tmp_path / "cache", layer("six==1.17.0")
+    LayerBuilder(tmp_path / "first", find_interpreter, os.environ, cache=cache).build(six, HERE, print)
+    nowhere = {"PATH": os.environ["PATH"], "PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_CONFIG_FILE": os.devnull}
+    second = LayerBuilder(tmp_path / "second", find_interpreter, nowhere, cache=cache)
+    assert second.build(six, HERE, print)
+    built = tmp_path / "second" / layer_packages(six.hash) / "six.py"
+    built.write_text("changed by its function")
+    assert "changed" not in (cache / six.hash / "python/six.py").read_text()

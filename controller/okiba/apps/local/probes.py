@@ -9,13 +9,13 @@ from typing import Final
 PATIENCE_S: Final = 2.0
 
 
-async def http_answers(port: int, path: str) -> bool:
-    """Whether GET is answered with 200."""
+async def http_answers(port: int, path: str, status: int = 200) -> bool:
+    """Whether GET is answered with this status."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode()
     try:
         async with asyncio.timeout(PATIENCE_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            return await _first_line(reader, writer, request, b"HTTP/1.1 200")
+            return await _first_line(reader, writer, request, b"HTTP/1.1 %d" % status)
     except (OSError, TimeoutError):
         return False
 
