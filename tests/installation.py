@@ -143,14 +143,15 @@ class Installation:
         os.kill(pid, number)
         return pid
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all labels but those given."""
         from urllib.request import urlopen
 
         with urlopen(f"http://{self.admin}/metrics", timeout=10) as page:
             text = page.read().decode()
-        values = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
-        return sum(map(float, values))
+        samples = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(float(value) for told, value in samples if all(want in told for want in wanted))
 
 
 @contextlib.contextmanager

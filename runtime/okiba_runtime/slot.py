@@ -70,6 +70,14 @@ class Slot:
         """Whether the init phase runs."""
         return self.state == INIT
 
+    def note_all(self, lines: list[bytes]) -> None:
+        """Takes in notices, oldest first; of a hundred invocations since the last look only the newest matters."""
+        for line in lines[:-2]:
+            if not line.startswith((b"start ", b"end ")):
+                self.note(line)
+        for line in lines[-2:]:
+            self.note(line)
+
     def note(self, line: bytes) -> None:
         """Takes in a notice of the worker's."""
         parsed = notices.parse(line)

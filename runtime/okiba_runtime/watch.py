@@ -66,8 +66,7 @@ class Watch:
     def _read_notices(self) -> bool:
         body = _drained(self._ends.notices, _MOST_PER_LOOK)
         *lines, self._half_notice = (self._half_notice + body).split(b"\n")
-        for line in lines:
-            self._slot.note(line)
+        self._slot.note_all(lines)
         return bool(body)
 
     def _read_log(self) -> int:

@@ -167,22 +167,18 @@ def test_a_wrong_secret_and_an_unknown_key_are_refused(okiba, lambdas):
 
 
 def test_above_the_functions_concurrency_calls_are_refused_at_once(okiba, lambdas):
-    okiba.deploy_inline("narrow", "import time\n\ndef handler(event, context):\n    time.sleep(1.5)\n", concurrency=1)
-    okiba.client("lambda").invoke(FunctionName="narrow")
+    code = "import time\n\ndef handler(event, context):\n    time.sleep(2)\n"
+    okiba.deploy_inline("narrow", code, concurrency=1, Timeout=20)
     first = threading.Thread(target=lambda: okiba.client("lambda").invoke(FunctionName="narrow"))
     first.start()
-    eventually(lambda: okiba.metric("okiba_slots") >= 1, 5)
-
-    def refused():
-        with pytest.raises(ClientError) as error:
-            lambdas.invoke(FunctionName="narrow")
-        return error.value.response
-
-    response = eventually(refused, 5)
+    eventually(lambda: okiba.metric("okiba_slots", function="narrow", state="busy") == 1, 10)
+    with pytest.raises(ClientError) as refused:
+        lambdas.invoke(FunctionName="narrow")
     first.join()
+    response = refused.value.response
     assert response["Error"]["Code"] == "TooManyRequestsException"
     assert response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
-    assert "retry-after" in response["ResponseMetadata"]["HTTPHeaders"]
+    assert response["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from okiba_runtime import notices, slot
 from okiba_runtime.endings import Ending
@@ -123,3 +125,26 @@ def test_a_killed_worker_counts_as_out_of_memory_only_when_the_kernel_says_so():
     assert probe.gone(-9, for_memory=True).reason == "out_of_memory"
     assert probe.gone(-9, for_memory=False).reason == "signal"
     assert probe.gone(1, for_memory=True).reason == "exit"
+
+
+@given(st.integers(0, 6), st.booleans(), st.integers(0, 12))
+def test_many_notices_at_once_leave_the_slot_as_they_would_one_by_one(before, init_first, after):
+    calls = [line for n in range(10) for line in (b"start id-%d %d 3000000" % (n, n), b"end id-%d %d" % (n, 4096 + n))]
+    at_once, one_by_one = (_idle() if not init_first else _initialising() for _ in range(2))
+    first = [b"init 5"] if init_first else []
+    for line in calls[:before] if not init_first else []:
+        at_once.note(line)
+        one_by_one.note(line)
+    lines = [*first, *calls[0 if init_first else before :][:after]]
+
+    at_once.note_all(lines)
+    for line in lines:
+        one_by_one.note(line)
+
+    assert (at_once.state, at_once.running) == (one_by_one.state, one_by_one.running)
+
+
+def _initialising() -> Slot:
+    probe = Slot()
+    probe.specialize(order(), now_us=0)
+    return probe

@@ -6,9 +6,10 @@ wrong is answered alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
+from okiba.apps.gateway.http import Head
 from okiba.core import policy, sigv4
 from okiba.core.errors import AccessDenied
 from okiba.flow.catalogue import Catalogue
@@ -33,7 +34,7 @@ class Access:
         self._signatures = signatures
         self._clock = clock
 
-    def claim(self, headers: Mapping[str, str], scope: Mapping[str, Any]) -> sigv4.Claim | None:
+    def claim(self, head: Head) -> sigv4.Claim | None:
         """What the request claims, checked as far as it can be without its body: cheap, and before any byte is read.
 
         Raises:
@@ -41,32 +42,21 @@ class Access:
         """
         if not self._signatures:
             return None
-        claim = sigv4.read_claim(headers, scope["query_string"].decode("latin-1"), self._clock())
+        claim = sigv4.read_claim(head.headers, head.query, self._clock())
         principal = self._catalogue.principal(claim.access_key)
         if principal is None or not principal.enabled:
             raise AccessDenied("The security token included in the request is invalid.", "UnrecognizedClientException")
         return claim
 
-    def prove(
-        self, claim: sigv4.Claim | None, headers: Mapping[str, str], scope: Mapping[str, Any], body_sha256: str
-    ) -> Principal:
+    def prove(self, claim: sigv4.Claim, head: Head, body_sha256: str) -> Principal:
         """The caller, once the whole request is known.
 
         Raises:
-            AccessDenied: The signature is wrong.
+            AccessDenied: The signature is wrong, or the key has been withdrawn meanwhile.
         """
-        if claim is None:
-            return EVERYONE
         principal = self._catalogue.principal(claim.access_key) or _NOBODY
-        sigv4.verify(
-            claim,
-            principal.secret or _NO_SECRET,
-            scope["method"],
-            scope["raw_path"].decode("latin-1"),
-            scope["query_string"].decode("latin-1"),
-            headers,
-            body_sha256,
-        )
+        secret = principal.secret or _NO_SECRET
+        sigv4.verify(claim, secret, head.method, head.raw_path, head.query, head.headers, body_sha256)
         return principal
 
     def check_invoke(self, caller: Principal, function_arn: str) -> None:
@@ -83,14 +73,3 @@ class Access:
                 f"User: {caller.name} is not authorized to perform: lambda:InvokeFunction on resource: {function_arn} "
                 "because no identity-based policy allows the lambda:InvokeFunction action"
             )
-
-
-def header_map(scope: Mapping[str, Any]) -> dict[str, str]:
-    """The request's headers by lower-case name, those that came several times joined by a comma."""
-    pairs = scope["headers"]
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
-    if len(headers) < len(pairs):
-        for name in headers:
-            told = [value.decode("latin-1") for other, value in pairs if other.decode("latin-1") == name]
-            headers[name] = ",".join(told)
-    return headers

@@ -1,4 +1,4 @@
-"""The admin port: notifications come in, health and numbers go out. Never public; raw ASGI.
+"""The admin port: notifications come in, health and numbers go out. Never public.
 
 POST /webhooks/s3/{lane}   with the bearer token; 200 once the notification is durable
 GET  /healthz              the process lives
@@ -15,10 +15,10 @@ from typing import Final
 
 from prometheus_client import generate_latest
 
-from okiba.apps.gateway.access import header_map
-from okiba.apps.gateway.http import ClientGone, Receive, Scope, Send, answer, answer_error, read_body
+from okiba.apps.gateway.http import Call, Head, Reply
 from okiba.apps.gateway.metrics import Metrics
-from okiba.core.errors import AccessDenied, CallerError, NotFound, OkibaError, StoreUnavailable
+from okiba.apps.gateway.server import Admission
+from okiba.core.errors import AccessDenied, NotFound, OkibaError
 from okiba.flow.ingest import MAX_BODY, Ingest
 
 WEBHOOK: Final = "/webhooks/s3/"
@@ -27,7 +27,7 @@ _TEXT: Final = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
 class AdminApp:
-    """The admin port's ASGI application.
+    """The admin port's application.
 
     Args:
         token: The bearer token of notifications; empty refuses them all.
@@ -44,54 +44,48 @@ class AdminApp:
         self._ready = ready
         self._refresh = refresh
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
-        if scope["type"] != "http":
-            return
-        try:
-            if scope["path"].startswith(WEBHOOK):
-                await self._webhook(scope, receive, send)
-            else:
-                await self._page(scope, send)
-        except ClientGone:
-            return
-        except OkibaError as error:
-            if scope["path"].startswith(WEBHOOK):
-                self._metrics.refused.labels(error.code).inc()
-            await answer_error(send, error)
+    def admit(self, head: Head) -> Admission:
+        """What the request may send; a notification without the token nothing."""
+        if not head.path.startswith(WEBHOOK):
+            return Admission(0)
+        if head.method == "POST":
+            self._check_sender(head)
+        return Admission(MAX_BODY, operation="PutBucketNotification")
 
-    async def _webhook(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = header_map(scope)
-        lane = scope["path"][len(WEBHOOK) :]
-        if scope["method"] == "HEAD" or scope["method"] == "GET":
-            await answer(send, 200, b"", [])  # MinIO asks whether somebody is here
-            return
-        given = headers.get("authorization", "").encode()
+    async def answer(self, call: Call) -> Reply:
+        """The answer to one request."""
+        head = call.head
+        if not head.path.startswith(WEBHOOK):
+            return self._page(head.path)
+        if head.method != "POST":
+            return Reply(200, [])  # MinIO asks whether somebody is here
+        try:
+            return await self._notified(head.path[len(WEBHOOK) :], call.body)  # type: ignore[arg-type]  # never spooled
+        except OkibaError as error:
+            self._metrics.refused.labels(error.code).inc()
+            raise
+
+    def _check_sender(self, head: Head) -> None:
+        given = head.headers.get("authorization", "").encode("latin-1")
         if not self._expected or not hmac.compare_digest(given, self._expected):
-            raise AccessDenied("notifications need the token that `okiba doctor` names")
+            error = AccessDenied("notifications need the bearer token in credentials.json of the state folder")
+            self._metrics.refused.labels(error.code).inc()
+            raise error
+
+    async def _notified(self, lane: str, body: bytes) -> Reply:
         if not _LANE.fullmatch(lane):
             raise NotFound(f"lane must match {_LANE.pattern}, got {lane[:40]!r}")
-        try:
-            body = await read_body(receive, headers.get("content-length"), MAX_BODY)
-            await self._ingest.accept(lane, body)
-        except StoreUnavailable:
-            raise
-        except CallerError:
-            # Refusing it would make MinIO send it for ever, and hold up all that follow.
-            await answer(send, 200, b"", [])
-            raise
+        await self._ingest.accept(lane, body)
         self._metrics.notifications.labels(lane).inc()
-        await answer(send, 200, b"", [])
+        return Reply(200, [])
 
-    async def _page(self, scope: Scope, send: Send) -> None:
-        path = scope["path"]
+    def _page(self, path: str) -> Reply:
         if path == "/healthz":
-            await answer(send, 200, b"ok\n", [_TEXT])
-        elif path == "/readyz":
+            return Reply(200, [_TEXT], b"ok\n")
+        if path == "/readyz":
             ready = self._ready()
-            await answer(send, 200 if ready else 503, b"ready\n" if ready else b"starting\n", [_TEXT])
-        elif path == "/metrics":
+            return Reply(200 if ready else 503, [_TEXT], b"ready\n" if ready else b"starting\n")
+        if path == "/metrics":
             self._refresh()
-            await answer(send, 200, generate_latest(self._metrics.registry), [_TEXT])
-        else:
-            raise NotFound(f"no such page on the admin port: {path[:100]}")
+            return Reply(200, [_TEXT], generate_latest(self._metrics.registry))
+        raise NotFound(f"no such page on the admin port: {path[:100]}")

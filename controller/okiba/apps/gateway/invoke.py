@@ -1,4 +1,4 @@
-"""Lambda's Invoke: the data path. Raw ASGI, one look-up, one slot, bytes passed through.
+"""Lambda's Invoke: the data path. One look-up, one slot, bytes passed through.
 
 `RequestResponse` touches no store; `Event` is a durable message in front of the same hops; `DryRun` only asks whether
 one may.
@@ -10,25 +10,15 @@ import asyncio
 import base64
 import binascii
 import json
-import random
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Final, Protocol
 from urllib.parse import parse_qs
 
-from okiba.apps.gateway.access import EVERYONE, Access, header_map
-from okiba.apps.gateway.http import (
-    JSON,
-    ClientGone,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    answer_error,
-    read_body,
-)
+from okiba.apps.gateway.access import EVERYONE, Access
+from okiba.apps.gateway.http import JSON, Call, Head, Headers, Reply, error_reply
+from okiba.apps.gateway.server import Admission
 from okiba.core import names, strict_json
 from okiba.core.errors import (
     Conflict,
@@ -40,6 +30,7 @@ from okiba.core.errors import (
     Throttled,
 )
 from okiba.core.function import LATEST, Function
+from okiba.core.ids import new_request_id
 from okiba.core.invocation import Ending, Invocation
 from okiba.flow.catalogue import Catalogue
 from okiba.flow.dispatch import Dispatcher
@@ -56,7 +47,9 @@ anyway, so that nobody else's call waits behind it."""
 
 BAD_JSON: Final = "Runtime.UnmarshalError"
 
-_random = random.Random()  # noqa: S311 (seeded by the system; nobody gains by guessing a request id)
+_KIND: Final = "x-amz-invocation-type"
+_SYNC: Final = Admission(MAX_SYNC, operation="InvokeFunction")
+_ASYNC: Final = Admission(MAX_ASYNC, operation="InvokeFunction")
 _VERSION: Final = (b"x-amz-executed-version", LATEST.encode())
 
 
@@ -96,51 +89,54 @@ class InvokeApi:
         self._woken = woken
         self._refused = refused
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request; every error is an answer."""
+    def admit(self, head: Head) -> Admission:
+        """What the call may send."""
+        return _ASYNC if head.headers.get(_KIND) == "Event" else _SYNC
+
+    async def answer(self, call: Call) -> Reply:
+        """The answer to one call."""
         request_id = new_request_id()
         try:
-            await self._serve(scope, receive, send, request_id)
-        except ClientGone:
-            return
+            return await self._serve(call.head, call.body, request_id)  # type: ignore[arg-type]  # never spooled
         except OkibaError as error:
-            await answer_error(send, error, request_id)
+            return error_reply(error, request_id)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _serve(self, head: Head, body: bytes, request_id: str) -> Reply:
         accepted_s = time.time()
-        headers = header_map(scope)
-        claim = self._access.claim(headers, scope)
-        kind = headers.get("x-amz-invocation-type", "RequestResponse")
-        limit = MAX_ASYNC if kind == "Event" else MAX_SYNC
-        body = await read_body(receive, headers.get("content-length"), limit)
-        caller = self._access.prove(claim, headers, scope, sha256(body).hexdigest()) if claim else EVERYONE
-        function, invoked_arn = self._invocable(scope)
+        headers = head.headers
+        claim = self._access.claim(head)
+        caller = self._access.prove(claim, head, sha256(body).hexdigest()) if claim else EVERYONE
+        function, invoked_arn = self._invocable(head)
         self._access.check_invoke(caller, self._home.arn(function.name))
+        kind = headers.get(_KIND, "RequestResponse")
+        if not body:
+            body = b"{}"
+        elif len(body) <= CHECKED_HERE:
+            strict_json.parsed(body)
+        elif kind == "Event":
+            await asyncio.to_thread(strict_json.parsed, body)  # nobody else would tell the caller
         invocation = Invocation(
             request_id,
             function.name,
-            await _payload(body, kind == "Event"),
+            body,
             invoked_arn,
             kind == "Event",
             _client_context(headers.get("x-amz-client-context")),
             headers.get("x-amzn-trace-id", ""),
         )
         if kind == "RequestResponse":
-            await self._run(send, headers, function, invocation, accepted_s)
-        elif kind == "Event":
+            return await self._run(headers, function, invocation, accepted_s)
+        if kind == "Event":
             await self._accept(invocation, accepted_s)
-            await answer(send, 202, b"", [(b"x-amzn-requestid", request_id.encode())])
-        elif kind == "DryRun":
-            await answer(send, 204, b"", [(b"x-amzn-requestid", request_id.encode())])
-        else:
-            raise InvalidParameter(f"InvocationType must be RequestResponse, Event or DryRun, got {kind[:40]!r}")
+            return Reply(202, [(b"x-amzn-requestid", request_id.encode())])
+        if kind == "DryRun":
+            return Reply(204, [(b"x-amzn-requestid", request_id.encode())])
+        raise InvalidParameter(f"InvocationType must be RequestResponse, Event or DryRun, got {kind[:40]!r}")
 
-    def _invocable(self, scope: Scope) -> tuple[Function, str]:
+    def _invocable(self, head: Head) -> tuple[Function, str]:
         """The function named by the path, and its ARN with the qualifier as the caller gave it."""
-        path: str = scope["path"]
-        query = scope["query_string"]
-        qualifier = parse_qs(query.decode("latin-1")).get("Qualifier", [""])[0] if query else ""
-        reference = names.resolve(path[len(PREFIX) : -len(SUFFIX)], self._home, qualifier)
+        qualifier = parse_qs(head.query).get("Qualifier", [""])[0] if head.query else ""
+        reference = names.resolve(head.path[len(PREFIX) : -len(SUFFIX)], self._home, qualifier)
         function = self._catalogue.invocable(reference.name)
         if function is None:
             raise self._why_not(reference.name)
@@ -157,8 +153,8 @@ class InvokeApi:
         )
 
     async def _run(
-        self, send: Send, headers: Mapping[str, str], function: Function, invocation: Invocation, accepted_s: float
-    ) -> None:
+        self, headers: Mapping[str, str], function: Function, invocation: Invocation, accepted_s: float
+    ) -> Reply:
         try:
             outcome = await self._dispatcher.call(function, invocation, accepted_s, "sync")
         except Throttled:
@@ -174,7 +170,7 @@ class InvokeApi:
         if headers.get("x-amz-log-type") == "Tail":
             log = await self._tails.tail(outcome.slot, invocation.request_id)
             answered.append((b"x-amz-log-result", base64.b64encode(log)))
-        await answer(send, 200, outcome.payload, answered)
+        return Reply(200, answered, outcome.payload)
 
     async def _accept(self, invocation: Invocation, accepted_s: float) -> None:
         work = Work(
@@ -189,24 +185,6 @@ class InvokeApi:
         )
         await self._queue.accept([work])
         self._woken(invocation.function)
-
-
-def new_request_id() -> str:
-    """A random UUID (version 4). Unique, not secret: a fifth of what `uuid.uuid4` takes."""
-    digits = f"{_random.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-
-
-async def _payload(body: bytes, asynchronous: bool) -> bytes:
-    """The event's bytes, checked to be JSON where that is cheap or nobody else would tell the caller."""
-    if not body:
-        return b"{}"
-    if len(body) <= CHECKED_HERE:
-        strict_json.parsed(body)
-    elif asynchronous:
-        await asyncio.to_thread(strict_json.parsed, body)
-    return body
 
 
 def _client_context(header: str | None) -> bytes:

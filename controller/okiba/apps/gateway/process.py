@@ -12,11 +12,9 @@ import logging
 import os
 import sysconfig
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Any, Final
-
-import uvicorn
 
 from okiba.adapters.fleet_link import FleetLink
 from okiba.adapters.local_python import installed_runtimes
@@ -37,6 +35,7 @@ from okiba.apps.gateway.drains import Drains
 from okiba.apps.gateway.invoke import InvokeApi
 from okiba.apps.gateway.metrics import Metrics
 from okiba.apps.gateway.public import PublicApp
+from okiba.apps.gateway.server import Server
 from okiba.core.errors import PlatformError, StoreUnavailable
 from okiba.core.function import Function
 from okiba.core.names import Home
@@ -52,7 +51,6 @@ log = logging.getLogger(__name__)
 
 PAUSE_S: Final = 0.2
 GRACE_S: Final = 10
-KEEP_ALIVE_S: Final = 75
 
 
 class Gateway:
@@ -244,52 +242,22 @@ class Gateway:
         ]
 
 
-class _Server(uvicorn.Server):
-    """A uvicorn server among others in one process: signals are the process's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leaves signals alone."""
-        yield
-
-
-def _server(app: Any, address: str) -> _Server:
-    host, _, port = address.rpartition(":")
-    return _Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=int(port),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
-
-
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Runs a gateway until told to stop; whoever is being answered then is answered still, for up to 10 s."""
     link, epoch = await _first_contact(settings)
     gateway = Gateway(settings, link, epoch)
     servers = [
-        _server(gateway.public_app(), settings.gateway_address),
-        _server(gateway.admin_app(), settings.admin_address),
+        Server(gateway.public_app(), settings.gateway_address),
+        Server(gateway.admin_app(), settings.admin_address),
     ]
     await gateway.load()
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(coroutine) for coroutine in gateway.background()]
-        serving = [group.create_task(server.serve()) for server in servers]
-        await stop.wait()
+        background += [group.create_task(server.sweep()) for server in servers]
         for server in servers:
-            server.should_exit = True
-        await asyncio.wait(serving)
+            await server.start()
+        await stop.wait()
+        await asyncio.gather(*(server.stop(GRACE_S) for server in servers))
         for task in background:
             task.cancel()
     await link.close()
