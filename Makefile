@@ -21,9 +21,10 @@ demo: setup  ## starts Okiba, deploys the example, uploads a photo and shows wha
 test: setup  ## all tests, on real parts
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-check: $(READY)  ## format, lint, types, import contracts, unit tests
+check: $(READY)  ## format, lint, spelling, types, import contracts, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell controller runtime tests docs README.md
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit tests/arch

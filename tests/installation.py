@@ -54,7 +54,8 @@ class Installation:
     def variables(self) -> dict[str, str]:
         """What `okiba env` exports."""
         lines = self.okiba("env").stdout.splitlines()
-        return dict(re.fullmatch(r"export (\w+)='?([^']*)'?", line).groups() for line in lines if line)
+        exports = (re.fullmatch(r"export (\w+)='?([^']*)'?", line) for line in lines)
+        return dict(export.groups() for export in exports if export)
 
     @property
     def document(self) -> dict[str, Any]:

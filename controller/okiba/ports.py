@@ -177,8 +177,12 @@ class Queue(Protocol):
         """The event's one end: dead-lettered, with everything needed to run it again."""
         ...
 
-    async def recover(self, function: str) -> list[Lease]:
-        """What an earlier life of this gateway had leased and not settled; each is leased again to this one."""
+    async def recover(self, function: str, held: Collection[str] = ()) -> list[Lease]:
+        """What is leased and in nobody's hand, leased again to this gateway at no cost to it.
+
+        Args:
+            held: Request ids that this gateway has in hand: their leases stay as they are.
+        """
         ...
 
     async def depths(self, functions: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -208,6 +212,18 @@ class Queue(Protocol):
 # --- the registry and its followers -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """All functions at one look.
+
+    Args:
+        unreadable: Names whose record is there and cannot be read; nothing is known of what is theirs.
+    """
+
+    functions: list[Function]
+    unreadable: list[str]
+
+
 class Registry(Protocol):
     """Functions, durably; the truth about them."""
 
@@ -229,6 +245,10 @@ class Registry(Protocol):
 
     async def all(self) -> list[Function]:
         """Every function that can be read."""
+        ...
+
+    async def census(self) -> Census:
+        """The same, with the names of those that cannot: who removes what is nobody's has to know of them."""
         ...
 
     def changes(self) -> AsyncIterator[str]:
@@ -365,7 +385,7 @@ class Greeting:
 
     Args:
         init_error: The error JSON when its init phase failed, else None.
-        outcomes: Request ids whose outcomes it keeps.
+        outcomes: Outcomes that it keeps, each `REQUEST_ID.ATTEMPT`.
     """
 
     worker: str
@@ -401,8 +421,8 @@ class Slot(Protocol):
         """Runs it; every way it can end is an Outcome. The caller must not call twice at a time."""
         ...
 
-    async def collect(self, request_id: str) -> Outcome | None:
-        """The outcome kept of an invocation asked for in an earlier life of this gateway."""
+    async def collect(self, kept: str) -> Outcome | None:
+        """The outcome kept of an attempt that an earlier life of this gateway asked for, named as in the greeting."""
         ...
 
     def release(self) -> None:
@@ -473,8 +493,12 @@ class StoreAdmin(Protocol):
         """The bucket exists when this returns."""
         ...
 
-    def announce(self, bucket: str, bindings: Iterable[Binding]) -> bool:
-        """The bucket announces what these bindings of all functions need; True when that was a change."""
+    def announce(self, bucket: str, bindings: Iterable[Binding], *, only_add: bool = False) -> bool:
+        """The bucket announces what these bindings of all functions need; True when that was a change.
+
+        Args:
+            only_add: It also goes on announcing what it does: not all bindings are known.
+        """
         ...
 
     def users(self) -> list[StoreUser]:

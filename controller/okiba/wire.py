@@ -144,7 +144,7 @@ def invocation_request(invocation: Invocation, timeout_ms: int, now_ms: int) -> 
     if invocation.client_context:
         extra += b"Lambda-Runtime-Client-Context: %b\r\n" % _header_value(invocation.client_context.decode())
     if invocation.asynchronous:
-        extra += b"Okiba-Keep: 1\r\n"
+        extra += b"Okiba-Keep: %d\r\n" % invocation.attempt
     return (
         b"POST /2015-03-31/functions/function/invocations HTTP/1.1\r\n"
         b"Host: slot\r\n"
@@ -182,9 +182,9 @@ def telemetry_request(grant: str, log_offset: int, wait_ms: int) -> bytes:
     return _get(f"/okiba/v1/telemetry?log={log_offset}&wait_ms={wait_ms}", grant)
 
 
-def outcome_request(request_id: str) -> bytes:
-    """The bytes that collect a kept outcome, on the data connection."""
-    return _get(f"/okiba/v1/outcomes/{request_id}", "")
+def outcome_request(kept: str) -> bytes:
+    """The bytes that collect a kept outcome, named as the greeting names it, on the data connection."""
+    return _get(f"/okiba/v1/outcomes/{kept}", "")
 
 
 def shutdown_request(grant: str) -> bytes:

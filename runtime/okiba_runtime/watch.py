@@ -22,6 +22,8 @@ _CALM_LOOK_US = 100_000
 # So many looks in a row at which nothing ran that had run at the one before.
 _CALM_AFTER = 5
 
+_LONGEST_NOTICE = 64 * 1024
+
 # At most so much output is taken in one look, so that a worker that prints without end starves nobody else.
 _MOST_PER_LOOK = 4 * LOG_PIPE_BYTES
 
@@ -80,7 +82,9 @@ class Watch:
 
     def _read_notices(self) -> bool:
         body = _drained(self._ends.notices, _MOST_PER_LOOK)
-        *lines, self._half_notice = (self._half_notice + body).split(b"\n")
+        *lines, rest = (self._half_notice + body).split(b"\n")
+        # A handler that writes into this pipe can end its own slot; it must not fill its agent's memory.
+        self._half_notice = rest if len(rest) <= _LONGEST_NOTICE else b""
         self._slot.note_all(lines)
         return bool(body)
 

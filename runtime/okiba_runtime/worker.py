@@ -201,8 +201,9 @@ class Worker:
         settled = headers.get(b"okiba-settled")
         if settled:
             self.outcomes.drop(settled.decode("latin-1").split(","))
-        if headers.get(b"okiba-keep") == b"1":
-            self.outcomes.keep(raw_id.decode(), answer)
+        tag = headers.get(b"okiba-keep")
+        if tag:
+            self.outcomes.keep(f"{raw_id.decode()}.{tag.decode('latin-1')}", answer)
         return answer
 
     def _told(self, failure: Failure) -> tuple[bytes, bytes]:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from okiba.core.binding import Binding
-from okiba.core.errors import InvalidParameter, NotFound, OkibaError, PreconditionFailed
+from okiba.core.errors import InvalidParameter, NotFound, OkibaError, PlatformError, PreconditionFailed
 from okiba.core.function import Function, Layer
 from okiba.core.layer import LayerIntent, LayerPhase
 from okiba.core.s3_policy import StoreUser
-from okiba.ports import Principal
+from okiba.ports import Census, Principal
 
 
 class FakeRegistry:
@@ -20,6 +20,7 @@ class FakeRegistry:
 
     def __init__(self) -> None:
         self.functions: dict[str, Function] = {}
+        self.damaged: set[str] = set()
         self.away: OkibaError | None = None
         self.refusals = 0
         self._heard: asyncio.Queue[str] = asyncio.Queue()
@@ -31,6 +32,8 @@ class FakeRegistry:
 
     async def get(self, name: str) -> Function | None:
         self._answer()
+        if name in self.damaged:
+            raise PlatformError(f"the record of {name} is damaged")
         return self.functions.get(name)
 
     async def put(self, function: Function, *, replaces: str | None) -> None:
@@ -47,7 +50,12 @@ class FakeRegistry:
 
     async def all(self) -> list[Function]:
         self._answer()
-        return list(self.functions.values())
+        return (await self.census()).functions
+
+    async def census(self) -> Census:
+        self._answer()
+        readable = [function for function in self.functions.values() if function.name not in self.damaged]
+        return Census(readable, sorted(self.damaged))
 
     async def changes(self) -> AsyncIterator[str]:
         while True:
@@ -143,11 +151,13 @@ class FakeStoreAdmin:
         self._answer()
         self.announced.setdefault(bucket, set())
 
-    def announce(self, bucket: str, bindings: Iterable[Binding]) -> bool:
+    def announce(self, bucket: str, bindings: Iterable[Binding], *, only_add: bool = False) -> bool:
         self._answer()
         if bucket not in self.announced:
             raise NotFound(f"no bucket {bucket}")
         wanted = {binding for binding in bindings if binding.bucket == bucket}
+        if only_add:
+            wanted |= self.announced[bucket]
         changed = self.announced[bucket] != wanted
         self.announced[bucket] = wanted
         return changed

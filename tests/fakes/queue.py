@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from okiba.core.errors import StoreUnavailable
@@ -88,12 +88,12 @@ class MemoryQueue:
         self._of(lease.work.function).dead.append(letter)
         return True
 
-    async def recover(self, function: str) -> list[Lease]:
+    async def recover(self, function: str, held: Collection[str] = ()) -> list[Lease]:
         of = self._of(function)
-        leased = [held for held in of.open.values() if held.token]
-        for held in leased:
-            held.attempts -= 1
-        return [self._lease(held, len(of.waiting)) for held in leased]
+        leased = [each for each in of.open.values() if each.token and each.work.request_id not in held]
+        for each in leased:
+            each.attempts -= 1
+        return [self._lease(each, len(of.waiting)) for each in leased]
 
     async def depths(self, functions: Sequence[str]) -> dict[str, tuple[int, int]]:
         return {function: self._depth(self._of(function)) for function in functions}

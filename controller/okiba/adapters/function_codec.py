@@ -36,20 +36,24 @@ def decode(text: bytes, vault: Vault) -> Function:
     """
     try:
         return _function(json.loads(text), vault)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PlatformError(f"a function's record is damaged: {error!r} in {text[:100]!r}") from error
 
 
 def _function(record: dict[str, Any], vault: Vault) -> Function:
-    known = {name: record[name] for name in _NAMES & record.keys()}
-    return Function(**{**known, **_nested(record, vault)})
+    return Function(**{**_known(Function, record), **_nested(record, vault)})
+
+
+def _known(kind: type, record: dict[str, Any]) -> dict[str, Any]:
+    """Of the record, what this release knows of such a thing."""
+    return {field.name: record[field.name] for field in fields(kind) if field.name in record}
 
 
 def _nested(record: dict[str, Any], vault: Vault) -> dict[str, Any]:
     layer, running = record.get("layer"), record.get("running")
     return {
         "environment": json.loads(vault.open(record["environment"], _purpose(record["name"]))),
-        "layer": Layer(**layer) if layer else None,
+        "layer": Layer(**_known(Layer, layer)) if layer else None,
         "preload": tuple(record.get("preload", ())),
         "bindings": tuple(_binding(binding) for binding in record.get("bindings", ())),
         "statements": tuple(_statement(statement) for statement in record.get("statements", ())),
@@ -61,7 +65,7 @@ def _nested(record: dict[str, Any], vault: Vault) -> dict[str, Any]:
 
 
 def _binding(binding: dict[str, Any]) -> Binding:
-    return Binding(**{**binding, "events": tuple(binding["events"])})
+    return Binding(**{**_known(Binding, binding), "events": tuple(binding["events"])})
 
 
 def _statement(statement: dict[str, Any]) -> Statement:
@@ -70,6 +74,3 @@ def _statement(statement: dict[str, Any]) -> Statement:
 
 def _purpose(name: str) -> str:
     return f"environment:{name}"
-
-
-_NAMES = frozenset(field.name for field in fields(Function))

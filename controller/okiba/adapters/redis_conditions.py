@@ -2,12 +2,13 @@
 
     okiba:conditions     hash: controller | minio | jobs → {"ok", "message", "at_ms"}
 
-A condition that has not been renewed for a while says nothing any more; its reader decides how long that is.
+A condition that has not been renewed for three of its writer's periods says nothing any more but that.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -15,6 +16,9 @@ from okiba.adapters.redis_link import RedisLink
 
 KEY: Final = "okiba:conditions"
 MAX_MESSAGE: Final = 1_000
+
+PERIODS_S: Final[Mapping[str, float]] = {"controller": 10.0, "minio": 10.0, "jobs": 15.0}
+"""How often each part's condition is written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ without harm. What is thrown away by age (old dead letters) goes by Redis's own 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from okiba.adapters.redis_connection import Argument, entry_id
@@ -96,11 +96,11 @@ class RedisQueue:
         args = (work.request_id, lease.token, *ledger, *told, KEEP_DEAD_MS)
         return bool(await self._script("bury", work.function, *args))
 
-    async def recover(self, function: str) -> list[Lease]:
-        """What an earlier life of this gateway had leased and not settled; each is leased again to this one."""
+    async def recover(self, function: str, held: Collection[str] = ()) -> list[Lease]:
+        """What is leased and in nobody's hand, leased again to this gateway at no cost to it."""
         cursor, total = b"0-0", 0
         while True:
-            cursor, count = await self._script("recover", function, self._consumer, cursor)
+            cursor, count = await self._script("recover", function, self._consumer, cursor, *held)
             total += count
             if cursor == b"0-0":
                 return await self.lease(function, total, 0) if total else []

@@ -24,7 +24,7 @@ from okiba.adapters.redis_link import RedisLink
 from okiba.adapters.vault import Vault
 from okiba.core.errors import PlatformError, PreconditionFailed
 from okiba.core.function import Function
-from okiba.ports import Principal
+from okiba.ports import Census, Principal
 
 log = logging.getLogger(__name__)
 
@@ -76,17 +76,26 @@ class RedisRegistry:
 
     async def all(self) -> list[Function]:
         """Every function, by name; one whose record is damaged is logged and left out, so that the others go on."""
+        return (await self.census()).functions
+
+    async def census(self) -> Census:
+        """Every function, by name, and the names of those whose record is damaged, which is logged."""
         names = sorted(name.decode() for name in await self._link.call("SMEMBERS", FUNCTIONS))
         records = await asyncio.gather(*(self._link.call("GET", self._key(name)) for name in names))
-        readable = (self._readable(record) for record in records if record is not None)
-        return [function for function in readable if function is not None]
+        census = Census([], [])
+        for name, record in zip(names, records, strict=True):
+            if record is not None:
+                self._count(census, name, record)
+        return census
 
-    def _readable(self, record: bytes) -> Function | None:
+    def _count(self, census: Census, name: str, record: bytes) -> None:
         try:
-            return decode(record, self._vault)
+            census.functions.append(decode(record, self._vault))
         except PlatformError as error:
-            log.error("a record is left out", extra={"reason": str(error)})  # noqa: TRY400 - the reason says it all
-            return None
+            log.error(  # noqa: TRY400 - the reason says it all
+                "a function's record is left out", extra={"function": name, "reason": str(error)}
+            )
+            census.unreadable.append(name)
 
     async def changes(self) -> AsyncIterator[str]:
         """What has changed, from a minute before the first look on.
@@ -140,15 +149,26 @@ class RedisKeys:
         await _announce(self._link, f"key:{access_key}")
 
     async def all(self) -> list[Principal]:
-        """Every key."""
+        """Every key; one whose record is damaged is logged and left out, so that the others stay valid."""
         flat: list[bytes] = await self._link.call("HGETALL", KEYS)
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        return [self._principal(access_key.decode(), record) for access_key, record in pairs]
+        readable = (self._readable(access_key.decode(), record) for access_key, record in pairs)
+        return [principal for principal in readable if principal is not None]
+
+    def _readable(self, access_key: str, record: bytes) -> Principal | None:
+        try:
+            return self._principal(access_key, record)
+        except PlatformError as error:
+            log.error("a key's record is left out", extra={"reason": str(error)})  # noqa: TRY400 - as above
+            return None
 
     def _principal(self, access_key: str, text: bytes) -> Principal:
-        record: dict[str, Any] = json.loads(text)
-        secret = self._vault.open(record["secret"], f"secret:{access_key}")
-        return Principal(access_key, secret, record["name"], record["enabled"])
+        try:
+            record: dict[str, Any] = json.loads(text)
+            secret = self._vault.open(record["secret"], f"secret:{access_key}")
+            return Principal(access_key, secret, record["name"], record["enabled"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlatformError(f"the record of key {access_key} is damaged: {error!r}") from error
 
 
 async def _announce(link: RedisLink, what: str) -> None:

@@ -30,7 +30,7 @@ from urllib3.exceptions import HTTPError
 
 from okiba.core.binding import Binding
 from okiba.core.errors import Conflict, InvalidParameter, NotFound, StoreUnavailable
-from okiba.core.notification import Kind, Rule, same_rules, wanted_rules
+from okiba.core.notification import Kind, Rule, as_bindings, same_rules, wanted_rules
 from okiba.core.s3_policy import StoreUser
 from okiba.settings import Settings
 
@@ -110,17 +110,21 @@ class S3Admin:
         functions = (_rule(config, config.cloud_func, Kind.FUNCTION) for config in present.cloud_func_config_list)
         return (*queues, *topics, *functions)
 
-    def announce(self, bucket: str, bindings: Iterable[Binding]) -> bool:
+    def announce(self, bucket: str, bindings: Iterable[Binding], *, only_add: bool = False) -> bool:
         """The bucket announces what these bindings of all functions need; True when that was a change.
 
         Others' rules stay as they are. Between reading and writing, another administrator's change can be lost: S3
         has no conditional write for this.
 
+        Args:
+            only_add: What it announces already it goes on announcing.
+
         Raises:
             NotFound: There is no such bucket.
         """
         present = self.rules(bucket)
-        wanted = wanted_rules(bucket, present, bindings)
+        kept = as_bindings(bucket, present) if only_add else ()
+        wanted = wanted_rules(bucket, present, (*bindings, *kept))
         if same_rules(present, wanted):
             return False
         with _translated(f"notifications of bucket {bucket}"):

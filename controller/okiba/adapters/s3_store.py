@@ -20,9 +20,10 @@ from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
 from okiba.core.errors import InvalidParameter, NotFound, RequestTooLarge, StoreUnavailable
+from okiba.core.s3_policy import PLATFORM_BUCKET
 from okiba.settings import Settings
 
-BUCKET: Final = "okiba"
+BUCKET: Final = PLATFORM_BUCKET
 
 CONNECT_S: Final = 2.0
 READ_S: Final = 10.0

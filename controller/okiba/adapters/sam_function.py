@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,14 @@ from okiba.adapters.sam_events import bindings
 from okiba.adapters.sam_plan import FunctionPlan
 from okiba.adapters.sam_policies import Policies
 from okiba.core.function import Statement
+from okiba.core.limits import (
+    MAX_DESCRIPTION,
+    MAX_ENVIRONMENT,
+    SUPPORTED_RUNTIMES,
+    environment_bytes,
+    handler_flaw,
+    variable_flaw,
+)
 
 LIMITS: Final[dict[str, tuple[int, int]]] = {
     "MemorySize": (128, 10_240),
@@ -26,7 +34,6 @@ LIMITS: Final[dict[str, tuple[int, int]]] = {
 DEFAULTS: Final = {"MemorySize": 128, "Timeout": 3, "MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 21_600}
 """Lambda's defaults, for what a template does not say."""
 
-_RUNTIME = re.compile(r"python3\.\d+")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -37,6 +44,7 @@ class FunctionReader:
         properties: Its own and those of Globals.
         events: Its `Events` with every `Bucket` resolved to a name.
         metadata: Its `Metadata: Okiba`.
+        is_installed: Whether there is an interpreter for a runtime.
     """
 
     def __init__(
@@ -46,12 +54,14 @@ class FunctionReader:
         properties: Mapping[str, Any],
         events: dict[str, Any],
         metadata: Mapping[str, Any],
+        is_installed: Callable[[str], bool],
     ) -> None:
         self._document = document
         self._logical_id = logical_id
         self._properties = properties
         self._events = events
         self._metadata = metadata
+        self._is_installed = is_installed
 
     def plan(
         self, name: str, code_uri: object, folder: Path, documents: list[dict[str, Any]], notices: list[Notice]
@@ -75,10 +85,10 @@ class FunctionReader:
             logical_id=self._logical_id,
             name=name,
             runtime=self._runtime(),
-            handler=self._text("Handler"),
+            handler=self._handler(),
             folder=None if inline else self._folder(code_uri, folder),
             inline=inline,
-            description=self._scalar(self._place("Description"), self._properties.get("Description", "")),
+            description=self._description(),
             memory_mb=self._whole(self._properties, "MemorySize", self._place("MemorySize")),
             timeout_s=self._whole(self._properties, "Timeout", self._place("Timeout")),
             environment=self._environment(),
@@ -122,10 +132,27 @@ class FunctionReader:
 
     def _runtime(self) -> str:
         runtime = self._text("Runtime")
-        if not _RUNTIME.fullmatch(runtime):
-            text = f"Runtime must be a Python such as python3.11, got {runtime}; there is no other language here"
+        if runtime not in SUPPORTED_RUNTIMES:
+            text = f"Runtime must be one of {', '.join(SUPPORTED_RUNTIMES)}, got {runtime}"
+            raise self._document.unsupported(self._place("Runtime"), text)
+        if not self._is_installed(runtime):
+            text = f"Runtime: {runtime} is not installed on this machine; see `okiba doctor` for those that are"
             raise self._document.unsupported(self._place("Runtime"), text)
         return runtime
+
+    def _handler(self) -> str:
+        handler = self._text("Handler")
+        if flaw := handler_flaw(handler):
+            raise self._document.invalid(self._place("Handler"), f"Handler {handler[:MAX_DESCRIPTION]!r} {flaw}")
+        return handler
+
+    def _description(self) -> str:
+        place = self._place("Description")
+        description = self._scalar(place, self._properties.get("Description", ""))
+        if len(description) > MAX_DESCRIPTION:
+            text = f"Description has {len(description)} characters; {MAX_DESCRIPTION} are allowed"
+            raise self._document.invalid(place, text)
+        return description
 
     def _inline(self, code_uri: object) -> str:
         inline = self._scalar(self._place("InlineCode"), self._properties.get("InlineCode", ""))
@@ -144,7 +171,14 @@ class FunctionReader:
 
     def _environment(self) -> dict[str, str]:
         place = (*self._place("Environment"), "Variables")
-        return self._scalars(place, mapping(self._document, place, self._mapping("Environment").get("Variables", {})))
+        written = mapping(self._document, place, self._mapping("Environment").get("Variables", {}))
+        variables = self._scalars(place, written)
+        for name, value in variables.items():
+            if flaw := variable_flaw(name, value):
+                raise self._document.invalid((*place, name), f"the variable {name} {flaw}")
+        if (size := environment_bytes(variables)) > MAX_ENVIRONMENT:
+            raise self._document.invalid(place, f"Variables take {size} bytes; {MAX_ENVIRONMENT} are allowed")
+        return variables
 
     def _scalars(self, place: Place, values: Mapping[str, Any]) -> dict[str, str]:
         return {name: self._scalar((*place, name), value) for name, value in values.items()}

@@ -7,6 +7,7 @@ A test holds `FUNCTION` against every property that SAM's own model of a functio
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -51,6 +52,9 @@ def _ineffective(text: str, *fine: object) -> Rule:
 def _refused(text: str, *fine: object) -> Rule:
     return Rule(Effect.REFUSED, text, fine)
 
+
+_MACHINE: Final = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
+"""This machine's processor, in Lambda's words."""
 
 _NO_VERSIONS = _refused("this release runs $LATEST only; leave versions and aliases out")
 _NO_IMAGES = _refused("functions are zip packages here, not container images; use CodeUri and a Runtime")
@@ -129,8 +133,8 @@ FUNCTION: Final[Table] = {
     "DeadLetterQueue": _refused("Okiba keeps dead letters itself: see `okiba dlq list`; leave it out"),
     "VpcConfig": _NO_NETWORK,
     "FileSystemConfigs": _NO_NETWORK,
-    "EphemeralStorage": _ineffective("temporary space is as large as this machine's disk allows"),
-    "Architectures": _ineffective("functions run on this machine's own processor"),
+    "EphemeralStorage": _refused("the size of /tmp cannot be chosen; Size must be 512", {"Size": 512}),
+    "Architectures": _refused(f"functions run on this machine's own processor, which is {_MACHINE}", [_MACHINE]),
     "Tracing": _ineffective("there is no X-Ray here", "PassThrough", "Disabled"),
     "PropagateTags": _ineffective("only functions have tags here", False),
     "KmsKeyArn": _refused("variables are encrypted with the installation's own key; leave it out"),

@@ -12,8 +12,7 @@ Reading changes nothing anywhere; carrying a plan out is `okiba deploy`'s.
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,10 @@ from okiba.adapters.sam_intrinsics import Intrinsics
 from okiba.adapters.sam_parameters import ParameterValue, parameter_values
 from okiba.adapters.sam_plan import FunctionPlan, Plan
 from okiba.adapters.sam_translate import CODE_PLACEHOLDER, Translated, translate
+from okiba.core.limits import bucket_name_flaw, function_name_flaw
 
 FUNCTION = "AWS::Serverless::Function"
 BUCKET = "AWS::S3::Bucket"
-
-RESERVED_BUCKET = "okiba"
-"""The platform's own bucket, for code."""
-
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_BUCKET_NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def read_plan(
@@ -42,11 +36,13 @@ def read_plan(
     *,
     region: str = "us-east-1",
     account: str = "000000000000",
+    is_installed: Callable[[str], bool] = lambda _: True,
 ) -> Plan:
     """The buckets and functions that the template asks for.
 
     Args:
         parameters: Values given for the template's Parameters.
+        is_installed: Whether there is an interpreter for a runtime where the functions will run.
 
     Raises:
         NotFound: There is no such file.
@@ -63,19 +59,25 @@ def read_plan(
         "AWS::StackId": f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/okiba",
         "AWS::URLSuffix": "amazonaws.com",
     }
-    return _Template(document, stack, constants, notices).plan(template.parent)
+    return _Template(document, stack, constants, notices, is_installed).plan(template.parent)
 
 
 class _Template:
     """One checked template on its way to a plan."""
 
     def __init__(
-        self, document: Document, stack: str, constants: Mapping[str, ParameterValue], notices: list[Notice]
+        self,
+        document: Document,
+        stack: str,
+        constants: Mapping[str, ParameterValue],
+        notices: list[Notice],
+        is_installed: Callable[[str], bool],
     ) -> None:
         self._document = document
         self._stack = stack
         self._constants = constants
         self._notices = notices
+        self._is_installed = is_installed
         self._resources: dict[str, Any] = document.body["Resources"]
         kinds = {logical_id: str(resource["Type"]) for logical_id, resource in self._resources.items()}
         self._kinds = kinds
@@ -126,12 +128,10 @@ class _Template:
         written = (self._resources[logical_id].get("Properties") or {}).get(key)
         fallback = f"{self._stack}-{logical_id}"
         name = intrinsics.resolve(written, place) if written is not None else fallback.lower() if bucket else fallback
-        pattern = _BUCKET_NAME if bucket else _FUNCTION_NAME
-        if not isinstance(name, str) or not pattern.fullmatch(name):
-            rule = "3 to 63 of a-z 0-9 . -" if bucket else "1 to 64 of A-Z a-z 0-9 _ -"
-            raise self._document.invalid(place, f"{name!r} cannot be a name ({rule}); set {key}")
-        if bucket and name == RESERVED_BUCKET:
-            raise self._document.invalid(place, f"the bucket {name} is the platform's own; choose another BucketName")
+        if not isinstance(name, str):
+            raise self._document.invalid(place, f"{key} must be a text, got {name!r}")
+        if flaw := bucket_name_flaw(name) if bucket else function_name_flaw(name):
+            raise self._document.invalid(place, f"{name!r} {flaw}; set {key}")
         return name
 
     def _arn(self, kind: str, name: str) -> str:
@@ -174,5 +174,7 @@ class _Template:
         resource = translated.merged[logical_id]
         metadata = resource.get("Metadata", {}).get("Okiba", {})
         policies = self._intrinsics.resolve(translated.policy_documents(logical_id), ("Resources", logical_id))
-        reader = FunctionReader(self._document, logical_id, resource["Properties"], events, metadata)
+        reader = FunctionReader(
+            self._document, logical_id, resource["Properties"], events, metadata, self._is_installed
+        )
         return reader.plan(name, code_uri, folder, policies, self._notices)

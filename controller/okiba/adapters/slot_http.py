@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -106,8 +106,12 @@ class SlotConnection(asyncio.Protocol):
             self.close()
 
 
-LOG_END: Final = 2**62
+MAX_TAIL_PAGES: Final = 20
+TAIL_BYTES: Final = 64 * 1024
+LOG_END: Final = 10**17
 """An offset past every log: asks for a beat without output."""
+LOG_PAUSE_S: Final = 1.0
+"""Pause before output is asked for again that could not be kept; the slot's ring holds 4 MiB of it."""
 LAST_LINES_S: Final = 2.0
 """How long a slot that is given up may take to hand over its last log lines."""
 
@@ -183,7 +187,8 @@ class HttpSlot:
     """A specialised slot, connected: `ports.Slot`.
 
     Args:
-        on_telemetry: Told each beat that carries log bytes or modules to preload.
+        on_telemetry: Told each beat that carries log bytes or modules to preload; False when the bytes could not be
+            kept: they are asked for again.
         on_dead: Told once when the slot can take no more invocations.
     """
 
@@ -191,7 +196,7 @@ class HttpSlot:
         self,
         address: SlotAddress,
         grant: str,
-        on_telemetry: Callable[[HttpSlot, Telemetry], None],
+        on_telemetry: Callable[[HttpSlot, Telemetry], Awaitable[bool]],
         on_dead: Callable[[HttpSlot], None],
     ) -> None:
         self.id = address.id
@@ -269,17 +274,17 @@ class HttpSlot:
             return self._lost(str(error))
         except SlotLost as error:
             self._died()
-            return await self._explained(str(error))
+            return await self._explained(invocation.request_id, str(error))
 
-    async def collect(self, request_id: str) -> Outcome | None:
-        """The outcome that the worker kept of an invocation asked for in an earlier life; None if it has none."""
+    async def collect(self, kept: str) -> Outcome | None:
+        """The outcome that the worker kept of an attempt asked for in an earlier life; None if it has none."""
         if self._connection is None:
             return None
         try:
-            answer = await self._connection.ask(wire.outcome_request(request_id), CONNECT_S)
+            answer = await self._connection.ask(wire.outcome_request(kept), CONNECT_S)
+            return _read_outcome(self.id, answer, None) if answer.status == 200 else None
         except (SlotLost, TimeoutError, wire.ProtocolError):
             return None
-        return _read_outcome(self.id, answer, None) if answer.status == 200 else None
 
     def _outcome(self, invocation: Invocation, answer: wire.Answer) -> Outcome:
         if answer.headers.get(b"okiba-request-id") != invocation.request_id.encode():
@@ -290,9 +295,10 @@ class HttpSlot:
             init_us = self.greeting.init_us
         return _read_outcome(self.id, answer, init_us)
 
-    async def _explained(self, reason: str) -> Outcome:
+    async def _explained(self, request_id: str, reason: str) -> Outcome:
         report = await self._exit_report()
-        if report is None or report.get("reason") == "shutdown" or not isinstance(report.get("error"), dict):
+        # A worker that died before it had the invocation did not die of it.
+        if report is None or report.get("request_id") != request_id or not isinstance(report.get("error"), dict):
             return self._lost(reason)
         peak = report.get("peak_memory_kb")
         return _function_error(self.id, report["error"], peak if isinstance(peak, int) else 0)
@@ -311,14 +317,20 @@ class HttpSlot:
         )
 
     async def log_tail(self, offset: int) -> bytes:
-        """What the slot has written since `offset`, right now; for X-Amz-Log-Type: Tail."""
+        """The end of what the slot has written since `offset`, right now; for X-Amz-Log-Type: Tail."""
+        end = b""
         try:
             connection = await connect(self.address.address)
-            answer = await _asked(connection, wire.telemetry_request(self._grant, offset, 0), CONNECT_S)
+            for _ in range(MAX_TAIL_PAGES):
+                beat = _telemetry(await _asked(connection, wire.telemetry_request(self._grant, offset, 0), CONNECT_S))
+                if not beat.log:
+                    break
+                end = (end + beat.log)[-TAIL_BYTES:]
+                offset = beat.log_from + len(beat.log)
             connection.close()
         except PlatformError:
-            return b""
-        return answer.body
+            return end
+        return end
 
     @property
     def log_offset(self) -> int:
@@ -332,13 +344,15 @@ class HttpSlot:
             while True:
                 request = wire.telemetry_request(self._grant, self._log_offset, BEAT_MS)
                 beat = _telemetry(await _asked(connection, request, SILENCE_S))
-                self._log_offset = beat.log_from + len(beat.log)
-                if beat.log or beat.log_dropped or beat.preload:
-                    self._on_telemetry(self, beat)
                 if beat.exit is not None:
                     self._exited(beat.exit)
-                    if not beat.log:
-                        return
+                told = beat.log or beat.log_dropped or beat.preload
+                if not told or await self._on_telemetry(self, beat):
+                    self._log_offset = beat.log_from + len(beat.log)
+                else:
+                    await asyncio.sleep(LOG_PAUSE_S)
+                if beat.exit is not None and not beat.log:
+                    return
         except PlatformError as error:
             if not self._exit.done():
                 self._exit.set_exception(error)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import secrets
 import sysconfig
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from okiba.adapters import slot_http
 from okiba.adapters.slot_http import HttpSlot, Telemetry
-from okiba.core.errors import PlatformError, SlotLost
+from okiba.core.errors import PlatformError
 from okiba.core.function import LATEST, Function
 from okiba.core.layer import base_layer, layer_folder, layer_packages
 from okiba.core.names import Home
@@ -54,8 +54,8 @@ class HttpSlotOpener:
         self._endpoints = endpoints
         self._logs = logs
         self._learned = learned
-        self._open: dict[str, HttpSlot] = {}
-        self._writing: set[asyncio.Task[None]] = set()
+        # A slot lives as long as somebody asks it or reads its log: a dead one's last lines can still be had.
+        self._open: weakref.WeakValueDictionary[str, HttpSlot] = weakref.WeakValueDictionary()
 
     async def open(self, address: SlotAddress, function: Function, on_dead: Callable[[Slot], None]) -> Slot:
         """Specialised if `address` names no function yet, connected, greeted.
@@ -66,18 +66,11 @@ class HttpSlotOpener:
         adopted = bool(address.function)
         revision = address.revision if adopted else function.revision
         named = SlotAddress(address.id, address.kind, address.address, function.name, revision)
-        slot = HttpSlot(named, self.grant(address.id), self._on_telemetry, self._dead_teller(on_dead))
+        slot = HttpSlot(named, self.grant(address.id), self._on_telemetry, on_dead)
         self._open[slot.id] = slot
         busy_s = function.timeout_s if adopted else 0  # an adopted worker greets when its handler has ended
-        try:
-            await slot.open(
-                self._epoch,
-                None if adopted else self._specialization(function, slot.id),
-                INIT_MS / 1000 + GREETING_MARGIN_S + busy_s,
-            )
-        except SlotLost:
-            self._open.pop(slot.id, None)
-            raise
+        specialization = None if adopted else self._specialization(function, slot.id)
+        await slot.open(self._epoch, specialization, INIT_MS / 1000 + GREETING_MARGIN_S + busy_s)
         return slot
 
     async def running(self, address: SlotAddress) -> str:
@@ -90,13 +83,6 @@ class HttpSlotOpener:
     def grant(self, slot_id: str) -> str:
         """What proves to a slot that its caller is the platform."""
         return hmac.new(self._platform_key, f"grant:{slot_id}".encode(), hashlib.sha256).hexdigest()
-
-    def _dead_teller(self, on_dead: Callable[[Slot], None]) -> Callable[[HttpSlot], None]:
-        def died(slot: HttpSlot) -> None:
-            self._open.pop(slot.id, None)
-            on_dead(slot)
-
-        return died
 
     def _specialization(self, function: Function, slot_id: str) -> dict[str, Any]:
         stream = f"{datetime.now(UTC):%Y/%m/%d}/[{LATEST}]{secrets.token_hex(16)}"
@@ -133,21 +119,19 @@ class HttpSlotOpener:
 
     # --- logs -------------------------------------------------------------------------------------------------------
 
-    def _on_telemetry(self, slot: HttpSlot, beat: Telemetry) -> None:
-        if beat.log or beat.log_dropped:
-            task = asyncio.get_running_loop().create_task(self._write_log(slot, beat))
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+    async def _on_telemetry(self, slot: HttpSlot, beat: Telemetry) -> bool:
+        """Keeps output; False when the store is away, and it has to be asked for again."""
         layer_hash = slot.address.kind.partition("+")[2]
-        if beat.preload:
+        if beat.preload and layer_hash:
             self._learned(layer_hash, beat.preload)
-
-    async def _write_log(self, slot: HttpSlot, beat: Telemetry) -> None:
-        function = slot.address.function
+        if not beat.log and not beat.log_dropped:
+            return True
+        name, at_ms = slot.address.function, beat.log_time_ms
         try:
-            await self._logs.append(function, slot.id, beat.log_from, beat.log_time_ms, beat.log, beat.log_dropped)
+            await self._logs.append(name, slot.id, beat.log_from, at_ms, beat.log, beat.log_dropped)
         except PlatformError:
-            return  # the store is away: output is kept in the slot's ring alone, and calls go on
+            return False
+        return True
 
     async def tail(self, slot_id: str, request_id: str) -> bytes:
         """At most the last 4 KB that the invocation wrote, platform's lines included."""
@@ -156,4 +140,4 @@ class HttpSlotOpener:
             return b""
         written = await slot.log_tail(max(0, slot.log_offset - 64 * 1024))
         start = written.rfind(f"START RequestId: {request_id}".encode())
-        return written[max(start, 0) :][-4096:] if start >= 0 else b""
+        return written[max(start, 0) :][-4096:]

@@ -21,7 +21,7 @@ from typing import Final
 from okiba.adapters.celery_jobs import JobSender, broker_of
 from okiba.adapters.code_shelf import CodeShelf
 from okiba.adapters.layer_shelf import LayerShelf
-from okiba.adapters.redis_conditions import Condition, RedisConditions
+from okiba.adapters.redis_conditions import PERIODS_S, Condition, RedisConditions
 from okiba.adapters.redis_layers import RedisLayers
 from okiba.adapters.redis_link import RedisLink
 from okiba.adapters.redis_registry import RedisKeys, RedisRegistry
@@ -37,7 +37,7 @@ from okiba.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CONDITIONS_S: Final = 10.0
+CONDITIONS_S: Final = PERIODS_S["controller"]
 LAST_PAUSE_S: Final = 5.0
 
 DEFAULT_RUNTIME: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"

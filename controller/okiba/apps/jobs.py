@@ -28,7 +28,7 @@ from okiba.adapters.celery_jobs import BUILD_LAYER, QUEUE, broker_of, jobs_app
 from okiba.adapters.layer_pip import LayerBuilder
 from okiba.adapters.local_python import find_interpreter
 from okiba.adapters.redis_conditions import KEY as CONDITIONS
-from okiba.adapters.redis_conditions import Condition, encoded
+from okiba.adapters.redis_conditions import PERIODS_S, Condition, encoded
 from okiba.adapters.redis_layers import LayerBook
 from okiba.apps.journal import log_to_stderr
 from okiba.apps.local.tools import cache_dir
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 THREADS: Final = 2
 """Two layers at a time; what they do is wait for pip."""
 
-CANARY_S: Final = 15.0
+CANARY_S: Final = PERIODS_S["jobs"]
 REISSUE_S: Final = 30.0
 RETENTION_S: Final = 3_600.0
 KEPT_MS: Final = 14 * 24 * 3_600_000

@@ -12,7 +12,6 @@
     │   ├── Throttled              429; the limit is reached, try later
     │   └── Unsupported            a feature that this release does not have, named
     │       └── UnsupportedOperation   501; a whole operation that it does not have
-    ├── FunctionError          the user's code failed: the retry policy decides
     └── PlatformError          Okiba or its surroundings failed: back to the queue, costs no retry
         ├── SlotLost               the slot died or fell silent under an invocation
         ├── NoSlot                 no slot became free in time
@@ -24,7 +23,7 @@ outcome) is a value, not an error. A message says what was seen and what was exp
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class OkibaError(Exception):
@@ -131,21 +130,6 @@ class UnsupportedOperation(Unsupported):
 
     code = "Okiba.Unsupported"
     status = 501
-
-
-class FunctionError(OkibaError):
-    """The user's code failed; `payload` is AWS's error JSON for it.
-
-    Args:
-        payload: Shape `{errorMessage, errorType, requestId?, stackTrace?}`.
-    """
-
-    code = "Unhandled"
-    status = 200
-
-    def __init__(self, payload: dict[str, Any]) -> None:
-        super().__init__(f"{payload.get('errorType')}: {payload.get('errorMessage')}")
-        self.payload = payload
 
 
 class PlatformError(OkibaError):

@@ -153,8 +153,3 @@ def invocable(function: Function) -> Function | None:
         retries=function.retries,
         max_event_age_s=function.max_event_age_s,
     )
-
-
-def awaits_preparation(function: Function) -> bool:
-    """Whether the controller has something to do for it."""
-    return function.state is State.PENDING or function.last_update is UpdateStatus.IN_PROGRESS

@@ -18,6 +18,7 @@ class Invocation:
         asynchronous: Its outcome must outlive the connection that asked for it.
         client_context: The decoded JSON of X-Amz-Client-Context, or empty.
         trace_id: X-Amzn-Trace-Id as passed to the worker.
+        attempt: Which attempt at asynchronous work this is, from 1: what its kept outcome is told apart by.
     """
 
     request_id: str
@@ -27,6 +28,7 @@ class Invocation:
     asynchronous: bool = False
     client_context: bytes = b""
     trace_id: str = ""
+    attempt: int = 1
 
 
 class Ending(StrEnum):

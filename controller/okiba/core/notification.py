@@ -122,6 +122,12 @@ def wanted_rules(bucket: str, present: Sequence[Rule], bindings: Iterable[Bindin
     return others + ours
 
 
+def as_bindings(bucket: str, present: Iterable[Rule]) -> tuple[Binding, ...]:
+    """What our rules of a bucket let through now, as bindings that would ask for just that."""
+    ours = (rule for rule in present if rule.id.startswith(RULE_PREFIX))
+    return tuple(Binding(rule.id, bucket, rule.events, rule.prefix or "", rule.suffix or "") for rule in ours)
+
+
 def unknown_events(binding: Binding) -> tuple[str, ...]:
     """The binding's event kinds that the store would refuse."""
     return tuple(kind for kind in binding.events if kind not in KNOWN_EVENTS)

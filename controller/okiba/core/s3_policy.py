@@ -1,4 +1,4 @@
-"""A function's user at the store, and its statements as that user's policy: their S3 part, allowing, never denying."""
+"""A function's user at the store, and its statements as that user's policy: their S3 part, less our own bucket."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from okiba.core.policy import matches
 
 S3_ARN: Final = "arn:aws:s3:::"
 
-# No bucket's name has fewer than 3 characters. MinIO refuses a policy without statements, and every function's user
-# has a policy, since its name is what tells later whose user it was.
-NOTHING: Final = {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": [f"{S3_ARN}0/0"]}
+PLATFORM_BUCKET: Final = "okiba"
+
+# Every function's code and layers lie there, so no function may touch it, whatever its statements allow: a denial
+# outdoes them. It is in every policy, also because MinIO refuses one without statements, and every function's user
+# needs one: its name is what tells later whose user it was.
+PLATFORMS_OWN: Final = {
+    "Effect": "Deny",
+    "Action": ["s3:*"],
+    "Resource": [f"{S3_ARN}{PLATFORM_BUCKET}", f"{S3_ARN}{PLATFORM_BUCKET}/*"],
+}
 
 # What this MinIO knows (minio/pkg v3.1.3, policy/action.go). It refuses a whole policy for one action that it does
 # not know, and SAM's S3CrudPolicy has one (PutObjectAcl); MinIO has no such calls, so leaving them out denies nothing.
@@ -57,9 +64,9 @@ class StoreUser:
 
 
 def s3_policy(statements: Iterable[Statement]) -> dict[str, Any]:
-    """The policy document; one that allows nothing when no statement is about S3."""
+    """The policy document; one that allows nothing when no statement is about S3, and never the platform's bucket."""
     allowed = [entry for statement in statements if (entry := _entry(statement))]
-    return {"Version": "2012-10-17", "Statement": allowed or [dict(NOTHING)]}
+    return {"Version": "2012-10-17", "Statement": [*allowed, dict(PLATFORMS_OWN)]}
 
 
 def _entry(statement: Statement) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ class Claim:
     signature: str
 
 
-def read_claim(headers: Mapping[str, str], query: str, now_s: float) -> Claim:
+def read_claim(headers: Mapping[str, str], query: str, now_s: float, region: str, service: str) -> Claim:
     """What the Authorization header claims.
 
     Args:
@@ -50,7 +50,7 @@ def read_claim(headers: Mapping[str, str], query: str, now_s: float) -> Claim:
         now_s: Wall clock, seconds.
 
     Raises:
-        AccessDenied: No signature, an unknown kind of one, one for another time, or two at once.
+        AccessDenied: No signature, an unknown kind of one, one for another time or place, or two at once.
     """
     text = headers.get("authorization")
     if "X-Amz-Signature" in query or "X-Amz-Credential" in query:
@@ -61,6 +61,12 @@ def read_claim(headers: Mapping[str, str], query: str, now_s: float) -> Claim:
     if match is None:
         raise AccessDenied("Authorization header is not an AWS4-HMAC-SHA256 signature", "IncompleteSignatureException")
     claim = Claim(*match.groups())
+    if (claim.region, claim.service) != (region, service):
+        raise AccessDenied(
+            f"Credential should be scoped to region {region!r} and service {service!r}, "
+            f"got {claim.region!r} and {claim.service!r}",
+            "InvalidSignatureException",
+        )
     _check_time(headers.get("x-amz-date", ""), claim.date, now_s)
     signed = set(claim.signed_headers.split(";"))
     unsigned = [name for name in headers if name.startswith("x-amz-") and name not in signed]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from okiba.core.errors import StoreUnavailable
-from okiba.core.function import Function, invocable
+from okiba.core.binding import Binding
+from okiba.core.errors import PlatformError, StoreUnavailable
+from okiba.core.function import Function, UpdateStatus, invocable
 from okiba.ports import Keys, Principal, Registry
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Catalogue:
         self._keys = keys
         self._functions: dict[str, Function] = {}
         self._invocable: dict[str, Function] = {}
+        self._routed: list[Function] = []
         self._principals: dict[str, Principal] = {}
         self.on_change: Callable[[str, Function | None], None] = lambda _name, _function: None
         self.loaded = asyncio.Event()
@@ -48,12 +51,12 @@ class Catalogue:
         return self._functions.values()
 
     def functions_of_bucket(self, bucket: str) -> list[Function]:
-        """Functions with a binding to the bucket."""
-        return [
-            function
-            for function in self._functions.values()
-            if any(binding.bucket == bucket for binding in function.bindings)
-        ]
+        """Functions with a binding to the bucket, as routing is to see them.
+
+        While a change is being prepared its bindings count beside those of what runs: the bucket may announce for both
+        already, and an event for a function that is not ready yet waits in its queue. A refused change's do not.
+        """
+        return [function for function in self._routed if any(binding.bucket == bucket for binding in function.bindings)]
 
     def principal(self, access_key: str) -> Principal | None:
         """Whose key it is."""
@@ -85,7 +88,7 @@ class Catalogue:
         principals = {principal.access_key: principal for principal in await self._keys.all()}
         self._principals = principals
         for name in [name for name in self._functions if name not in functions]:
-            self._set(name, None)
+            await self._refresh_function(name)  # gone, or there but not to be read: which, decides about its queue
         for name, function in functions.items():
             self._set(name, function)
         self.loaded.set()
@@ -95,10 +98,24 @@ class Catalogue:
         if colon and kind == "key":
             await self._refresh_key(access_key)
         else:
-            self._set(what, await self._registry.get(what))
+            await self._refresh_function(what)
+
+    async def _refresh_function(self, name: str) -> None:
+        try:
+            self._set(name, await self._registry.get(name))
+        except StoreUnavailable:
+            raise
+        except PlatformError as error:  # a record that cannot be read: what was known goes on
+            log.warning("a function's record cannot be read", extra={"function": name, "reason": str(error)})
 
     async def _refresh_key(self, access_key: str) -> None:
-        principal = await self._keys.get(access_key)
+        try:
+            principal = await self._keys.get(access_key)
+        except StoreUnavailable:
+            raise
+        except PlatformError as error:
+            log.warning("a key cannot be read", extra={"access_key": access_key, "reason": str(error)})
+            return
         if principal is None:
             self._principals.pop(access_key, None)
         else:
@@ -110,19 +127,21 @@ class Catalogue:
         Raises:
             StoreUnavailable: What was known before stands.
         """
-        function = await self._registry.get(name)
+        await self._refresh_function(name)
+        function = self._functions.get(name)
         if function is not None:
             await self._refresh_key(function.access_key)
-        self._set(name, function)
 
     def _set(self, name: str, function: Function | None) -> None:
         if function == self._functions.get(name):
             return
+        self._routed = [other for other in self._routed if other.name != name]
         if function is None:
             self._functions.pop(name, None)
             self._invocable.pop(name, None)
         else:
             self._functions[name] = function
+            self._routed.append(replace(function, bindings=routed_bindings(function)))
             runs = invocable(function)
             # Equal means the same: the data path asks by identity whether its slots are of the revision that runs.
             if runs is None:
@@ -130,3 +149,12 @@ class Catalogue:
             elif runs != self._invocable.get(name):
                 self._invocable[name] = runs
         self.on_change(name, function)
+
+
+def routed_bindings(function: Function) -> tuple[Binding, ...]:
+    """The bindings that events are routed by right now."""
+    if function.running is None:
+        return function.bindings
+    if function.last_update is UpdateStatus.FAILED:
+        return function.running.bindings
+    return tuple(dict.fromkeys((*function.running.bindings, *function.bindings)))

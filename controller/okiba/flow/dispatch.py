@@ -11,10 +11,10 @@ import contextlib
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from okiba.core.errors import NoSlot, StoreUnavailable, Throttled
+from okiba.core.errors import NoSlot, NotFound, StoreUnavailable, Throttled
 from okiba.core.function import Function
 from okiba.core.invocation import Ending, Invocation, Outcome
 from okiba.core.retry import Bury, Retry, RetryPolicy, after
@@ -24,6 +24,8 @@ from okiba.ports import Lease, Queue, Slot
 log = logging.getLogger(__name__)
 
 _STORE_PAUSE_S = 0.5
+_LATE_S = 10.0
+"""How long after a lost answer a command may still be carried out; leases are looked through once more then."""
 _ADOPTION_S = 30.0
 """How long work inherited from an earlier life waits for word of that life's slots."""
 _RECENT = 100
@@ -78,7 +80,7 @@ class Dispatcher:
             got = await self._scaler.acquire(function, invocation.asynchronous)
         ready_s = self._clock()
         if isinstance(got, Outcome):
-            outcome = got
+            outcome = _addressed(got, invocation.request_id)
         else:
             outcome = await self._in_slot(function, got, invocation)
         self._record(function, invocation, outcome, accepted_s, ready_s, source)
@@ -88,7 +90,7 @@ class Dispatcher:
         try:
             return await slot.invoke(invocation, function.timeout_s * 1000)
         finally:
-            self._scaler.release(function, slot, invocation.asynchronous)
+            self._scaler.release(slot, invocation.asynchronous)
 
     def _record(
         self,
@@ -150,6 +152,9 @@ class Drain:
         self._clock = clock
         self._wake = asyncio.Event()
         self._leased: set[asyncio.Task[None]] = set()
+        self._held: set[str] = set()
+        self._doubtful = False
+        self._doubts_left = 0
         self._inherited: dict[str, Lease] = {}
 
     def wake(self) -> None:
@@ -163,21 +168,46 @@ class Drain:
                 await self._lease()
             except StoreUnavailable as error:
                 log.warning("queue unavailable", extra={"function": self._name, "reason": str(error)})
+                self._doubts_left = 1
+                self._doubt()
                 await asyncio.sleep(_STORE_PAUSE_S)
+
+    def _doubt(self) -> None:
+        """A lease whose answer never came may have been carried out: nobody has what it took in hand then."""
+        self._doubtful = True
+        self._wake.set()
+
+    async def _take_up(self) -> None:
+        """Takes what is leased and in nobody's hand."""
+        leases = await self._queue.recover(self._name, [*self._held, *self._inherited])
+        self._doubtful = False
+        if self._doubts_left > 0:
+            # Once more later: what a Redis that was stopped had not read yet, it carries out when it goes on.
+            self._doubts_left -= 1
+            asyncio.get_running_loop().call_later(_LATE_S, self._doubt)
+        if leases:
+            log.info("leases taken up", extra={"function": self._name, "count": len(leases)})
+            self._begin(leases)
 
     async def _lease(self) -> None:
         self._wake.clear()
+        if self._doubtful:
+            await self._take_up()
         function = self._function(self._name)
         room = self._scaler.room_for_backlog(function, len(self._leased)) if function else 0
         if function is not None and function.reserved_concurrency == 0:
             room = 1 - len(self._leased)  # so that what waits is buried at once, as Lambda does
         leases = await self._queue.lease(self._name, room, self._now_ms()) if room > 0 else []
+        self._begin(leases)
+        if not leases or len(leases) >= room:
+            await self._wake.wait()
+
+    def _begin(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
+            self._held.add(lease.work.request_id)
             task = asyncio.get_running_loop().create_task(self._attempt(lease))
             self._leased.add(task)
             task.add_done_callback(self._finished)
-        if not leases or len(leases) >= room:
-            await self._wake.wait()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._leased.discard(task)
@@ -186,10 +216,12 @@ class Drain:
             log.error("an attempt broke", exc_info=task.exception(), extra={"function": self._name})
 
     async def _attempt(self, lease: Lease) -> None:
-        function = self._function(self._name)
-        if function is None:
-            return  # being deleted: its queue is buried whole
-        await self._settle(function, lease, await self._outcome(function, lease))
+        try:
+            function = self._function(self._name)
+            if function is not None:  # else it is being deleted, and its queue buried whole
+                await self._settle(function, lease, await self._outcome(function, lease))
+        finally:
+            self._held.discard(lease.work.request_id)
 
     async def _outcome(self, function: Function, lease: Lease) -> Outcome | None:
         """What the attempt came to; None when the event is too old, or may not run at all, to be tried."""
@@ -205,10 +237,11 @@ class Drain:
             True,
             work.client_context,
             work.trace_id,
+            lease.attempt,
         )
         try:
             return await self._dispatcher.call(function, invocation, work.accepted_ms / 1000, work.source)
-        except (NoSlot, Throttled) as error:
+        except (NoSlot, NotFound, Throttled) as error:
             reason = json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}).encode()
             return Outcome(Ending.PLATFORM_FAILURE, reason, type(error).__name__)
 
@@ -257,8 +290,12 @@ class Drain:
         Args:
             running: The request id that ran in it when this gateway came, or empty.
         """
-        for request_id in slot.greeting.outcomes if slot else ():
-            outcome = await slot.collect(request_id) if slot and request_id in self._inherited else None
+        for kept in slot.greeting.outcomes if slot else ():
+            request_id, _, attempt = kept.partition(".")
+            lease = self._inherited.get(request_id)
+            if slot is None or lease is None or attempt != str(lease.attempt):
+                continue  # settled already, and perhaps tried again since
+            outcome = await slot.collect(kept)
             if outcome is not None:
                 await self._settle_inherited(request_id, outcome)
         if running in self._inherited:
@@ -285,3 +322,9 @@ class Drain:
 
 _NOTHING = Outcome(Ending.PLATFORM_FAILURE, b"{}")
 _GATEWAY_LOST = Outcome(Ending.PLATFORM_FAILURE, b'{"errorType":"Okiba.GatewayLost"}', "Okiba.GatewayLost")
+
+
+def _addressed(outcome: Outcome, request_id: str) -> Outcome:
+    """An init phase's end, told as the invocation's that met it: Lambda names the request in such a message."""
+    named = b'"errorMessage": "RequestId: %b Error: ' % request_id.encode()
+    return replace(outcome, payload=outcome.payload.replace(b'"errorMessage": "Error: ', named, 1))

@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from okiba.core.binding import Binding
 from okiba.core.errors import CallerError, InvalidParameter, NotFound, PlatformError, PreconditionFailed
-from okiba.core.function import Function, Layer
+from okiba.core.function import Function, Layer, invocable
 from okiba.core.layer import LayerIntent, LayerPhase, asks_anew, base_layer
 from okiba.core.notification import unknown_events
 from okiba.core.preparation import given_up, prepared, refused, waiting
@@ -51,7 +52,8 @@ class Parts:
 class Reconciler:
     """Prepares functions and clears away after those that are gone.
 
-    It remembers every function, because a bucket's rules depend on all of them; each survey reads them anew.
+    It remembers every function, because a bucket's rules depend on all of them; each survey reads them anew. While
+    one of them cannot be read it removes nothing: what looks like nobody's may be that one's.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -60,6 +62,8 @@ class Reconciler:
         self._unannounced: dict[str, set[str]] = {}  # buckets whose rules a function's last change has to reach
         self._announcing = asyncio.Lock()
         self._surveyed = False
+        self._unreadable: set[str] = set()
+        self._left_behind = False  # a survey has passed over what is nobody's, because a record could not be read
 
     async def reconcile(self, name: str) -> int | None:
         """Makes what the name stands for true: None when it is, else the milliseconds after which to look again.
@@ -69,12 +73,13 @@ class Reconciler:
         """
         if not self._surveyed:
             await self.survey()
-        function = await self._parts.registry.get(name)
+        function = await self._read(name)
         self._remember(name, function)
         if function is None:
             await self._remove(name)
             return None
         if given_up(function):
+            await self._sustain(function)
             return None
         try:
             waits_for = await self._prepare(function)
@@ -94,15 +99,17 @@ class Reconciler:
         Raises:
             PlatformError: Something was away.
         """
-        functions = {function.name: function for function in await self._parts.registry.all()}
-        names = functions.keys() | self._functions.keys()
+        census = await self._parts.registry.census()
+        functions = {function.name: function for function in census.functions}
+        self._unreadable = set(census.unreadable)
+        names = (functions.keys() | self._functions.keys()) - self._unreadable
         for name in names:
             self._remember(name, functions.get(name))
         for runtime in self._parts.runtimes:
             await self._ask_for(base_layer(runtime, self._parts.platform), runtime)
         first, self._surveyed = not self._surveyed, True
         try:
-            await self._clear(everywhere=first)
+            await self._clear(everywhere=first or self._left_behind)
         except BaseException:
             self._surveyed = not first
             raise
@@ -114,6 +121,27 @@ class Reconciler:
 
     # --- one function -----------------------------------------------------------------------------------------------
 
+    async def _read(self, name: str) -> Function | None:
+        try:
+            function = await self._parts.registry.get(name)
+        except PlatformError:
+            self._unreadable.add(name)
+            raise
+        self._unreadable.discard(name)
+        return function
+
+    async def _sustain(self, function: Function) -> None:
+        """What calls go on running has its code, its user and its rules, although its newest change was refused."""
+        running = invocable(function)
+        if running is None:
+            return
+        try:
+            await self._parts.code.ensure(running.code_sha256)
+            await self._furnish(running)
+        except CallerError as refusal:
+            extra = {"function": function.name, "reason": str(refusal)}
+            log.warning("what runs cannot be kept as it was", extra=extra)
+
     async def _prepare(self, function: Function) -> str:
         """Changes what differs; returns what has to be waited for, empty when nothing has."""
         for binding in function.bindings:
@@ -123,11 +151,15 @@ class Reconciler:
         for layer in (base_layer(function.runtime, self._parts.platform), function.layer):
             if layer and (waits_for := await self._missing(layer, function)):
                 return waits_for
+        await self._furnish(function)
+        return ""
+
+    async def _furnish(self, function: Function) -> None:
+        """What this revision has at the object store: its user, its buckets, their rules."""
         await self._ensure_user(function)
         for bucket in sorted(_buckets(function.bindings)):
             await asyncio.to_thread(self._parts.store.ensure_bucket, bucket)
         await self._announce(function.name)
-        return ""
 
     async def _missing(self, layer: Layer, function: Function) -> str:
         """What the layer waits for, empty when it is there; asks for it where nobody has."""
@@ -184,7 +216,7 @@ class Reconciler:
         former = self._functions.pop(name, None)
         if function is not None:
             self._functions[name] = function
-        touched = _buckets((*(former.bindings if former else ()), *(function.bindings if function else ())))
+        touched = _buckets((*_bindings(former), *_bindings(function)))
         self._unannounced.setdefault(name, set()).update(touched)
 
     async def _announce(self, name: str) -> None:
@@ -195,9 +227,10 @@ class Reconciler:
 
     async def _announce_bucket(self, bucket: str) -> None:
         async with self._announcing:
-            bindings = [binding for function in self._functions.values() for binding in function.bindings]
+            bindings = [binding for function in self._functions.values() for binding in _bindings(function)]
+            announce = partial(self._parts.store.announce, bucket, bindings, only_add=bool(self._unreadable))
             with suppress(NotFound):  # a bucket that its owner has removed announces nothing
-                if await asyncio.to_thread(self._parts.store.announce, bucket, bindings):
+                if await asyncio.to_thread(announce):
                     log.info("bucket's rules changed", extra={"bucket": bucket})
 
     async def _clear(self, *, everywhere: bool) -> None:
@@ -207,20 +240,40 @@ class Reconciler:
             everywhere: Also rules in buckets that no function names: after a start, when a deletion may have been
                 missed.
         """
+        if self._unreadable:
+            self._left_behind = True
+            log.warning("nothing is cleared away: unreadable records", extra={"functions": sorted(self._unreadable)})
+            return
         await self._remove_strangers()
         if everywhere:
             for bucket in await asyncio.to_thread(self._parts.store.buckets):
                 await self._announce_bucket(bucket)
-        running = [function.running for function in self._functions.values() if function.running]
-        referenced = {function.code_sha256 for function in (*self._functions.values(), *running)}
+        revisions = [revision for function in self._functions.values() for revision in _revisions(function)]
+        referenced = {revision.code_sha256 for revision in revisions}
         await self._parts.code.sweep(referenced, self._parts.now_ms())
+        self._left_behind = False
 
     async def _remove_strangers(self) -> None:
+        if self._unreadable:
+            return
         for user in await asyncio.to_thread(self._parts.store.users):
             function = self._functions.get(user.function)
             if function is None or function.access_key != user.access_key:
                 await asyncio.to_thread(self._parts.store.remove_user, user)
                 log.info("user removed", extra={"function": user.function})
+
+
+def _revisions(function: Function | None) -> tuple[Function, ...]:
+    """The newest, and the one that calls run as long as that is another."""
+    if function is None:
+        return ()
+    running = invocable(function)
+    return (function,) if running is None or running is function else (function, running)
+
+
+def _bindings(function: Function | None) -> list[Binding]:
+    """Of all its revisions: what runs goes on being told of events while a change is prepared, or was refused."""
+    return [binding for revision in _revisions(function) for binding in revision.bindings]
 
 
 def _buckets(bindings: Iterable[Binding]) -> set[str]:

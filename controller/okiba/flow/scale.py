@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from okiba.core.errors import NoSlot, PlatformError, Throttled
+from okiba.core.errors import NoSlot, NotFound, PlatformError, Throttled
 from okiba.core.function import Function
 from okiba.core.invocation import Ending, Outcome
 from okiba.core.scaling import Demand, Limits, desired_slots
@@ -65,6 +65,7 @@ class Scaler:
         self._policy = policy
         self._functions: dict[str, FunctionSlots] = {}
         self._owners: dict[str, FunctionSlots] = {}
+        self._holders: dict[str, FunctionSlots] = {}  # of slots with a call in them, dead ones included
         self._wanted: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._adopting = 0
@@ -84,20 +85,26 @@ class Scaler:
         slots = self._functions.get(function.name)
         if slots is None or slots.function is not function:
             return None
-        return slots.take_idle(asynchronous)
+        return self._taken(slots, asynchronous)
+
+    def _taken(self, slots: FunctionSlots, asynchronous: bool) -> Slot | None:
+        slot = slots.take_idle(asynchronous)
+        if slot is not None:
+            self._holders[slot.id] = slots
+        return slot
 
     async def acquire(self, function: Function, asynchronous: bool) -> Got:
         """A slot to run one invocation in, or the outcome that stands for it: its init phase failed.
 
         Raises:
-            Throttled: The function's limit is reached by synchronous calls that run or wait.
+            Throttled: The function's limit is reached, by calls that run or by callers who wait.
             NoSlot: None became free in time.
         """
         slots = self._slots_of(function)
-        free = slots.take_idle(asynchronous)
+        free = self._taken(slots, asynchronous)
         if free is not None:
             return free
-        if not asynchronous and slots.calling + len(slots.callers) >= self.limit(function):
+        if not asynchronous and slots.calling + slots.working + len(slots.callers) >= self.limit(function):
             raise _throttled(function)
         future: asyncio.Future[Got] = self._loop.create_future()
         queue = slots.workers if asynchronous else slots.callers
@@ -108,7 +115,7 @@ class Scaler:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._return_unused(slots, future.result(), asynchronous)
+                self._return_unused(future.result(), asynchronous)
             raise
         finally:
             timer.cancel()
@@ -120,13 +127,14 @@ class Scaler:
         if not future.done():
             future.set_exception(NoSlot(f"no slot for {name} became free within {self._policy.wait_ms} ms"))
 
-    def _return_unused(self, slots: FunctionSlots, got: Got, asynchronous: bool) -> None:
+    def _return_unused(self, got: Got, asynchronous: bool) -> None:
         if not isinstance(got, Outcome):
-            self.release(slots.function, got, asynchronous)
+            self.release(got, asynchronous)
 
-    def release(self, function: Function, slot: Slot, asynchronous: bool) -> None:
+    def release(self, slot: Slot, asynchronous: bool) -> None:
         """The slot's invocation has ended: the slot serves the next caller, or waits for one."""
-        slots = self._functions[function.name]
+        # Not looked up by the function's name: meanwhile it may have been deleted, or made anew.
+        slots = self._holders.pop(slot.id)
         slots.give_back(asynchronous)
         self._free(slots, slot)
 
@@ -180,22 +188,28 @@ class Scaler:
         slots.function = function
         slots.failures, slots.not_before = 0, 0.0
         for slot, _ in list(slots.idle):
-            if slots.outdated(slot):
+            if slots.outdated(slot) or len(slots.all) > self.limit(function):
                 self._retire(slots, slot)
 
     def function_deleted(self, name: str) -> None:
-        """Its free slots go; busy ones finish first, and calls that wait are answered by their time limit."""
+        """Its free slots go; busy ones finish first; calls that wait are told."""
         slots = self._functions.pop(name, None)
-        for slot, _ in list(slots.idle) if slots else []:
-            self._retire(slots, slot)  # type: ignore[arg-type]
+        if slots is None:
+            return
+        for slot, _ in list(slots.idle):
+            self._retire(slots, slot)
+        slots.refuse_all(NotFound(f"Function not found: {name} (it was deleted while the call waited)"))
+        self._ask_fleet(slots.function.kind)
 
     def _grow(self, slots: FunctionSlots) -> None:
         function = slots.function
+        if self._functions.get(function.name) is not slots:
+            return  # deleted, or made anew, since
         demand = Demand(slots.calling + len(slots.callers), slots.working + len(slots.workers))
         desired = desired_slots(demand, Limits(self.limit(function), self._policy.async_width))
-        missing = min(desired - len(slots.all), slots.waiting) - slots.starting
+        missing = min(desired - len(slots.all) - slots.starting, slots.waiting - slots.starting)
         if missing > 0 and slots.not_before > self._loop.time():
-            self._loop.call_at(slots.not_before, self._grow, slots)
+            self._grow_later(slots)
             return
         for begun in range(missing):
             address = self._fleet.claim(kinds_for(function))
@@ -205,6 +219,15 @@ class Scaler:
             slots.starting += 1
             self._spawn(self._start(slots, function, address))
         self._ask_fleet(function.kind)
+
+    def _grow_later(self, slots: FunctionSlots) -> None:
+        if slots.timer is None:
+
+            def due() -> None:
+                slots.timer = None
+                self._grow(slots)
+
+            slots.timer = self._loop.call_at(slots.not_before, due)
 
     def _make_room(self, count: int) -> None:
         """Where the fleet is full, slots that have been idle longest go, whosever they are: somebody waits."""
@@ -235,6 +258,10 @@ class Scaler:
             self._fleet.retire(address.id)
             self._start_failed(slots, error)
             return
+        except BaseException:
+            slots.starting -= 1
+            self._fleet.retire(address.id)
+            raise
         slots.starting -= 1
         if slot.greeting.init_error is not None:
             self._fleet.retire(slot.id)
@@ -258,15 +285,22 @@ class Scaler:
         running = await self._opener.running(address)
         if running:
             self.inherited_running.add(running)
+            self._note_known()  # nobody waits for the end of a handler that may run for minutes
+        try:
+            slot = await self._open_adopted(address)
+            if self.on_adopted is not None:
+                await self.on_adopted(address.function, slot, running)
+        finally:
+            self.inherited_running.discard(running)
+            if not running:
+                self._note_known()
+        slots = self._owners.get(address.id)
+        if slot is not None and slots is not None:
+            self._free(slots, slot)
+
+    def _note_known(self) -> None:
         self._adopting -= 1
         self._note_settled()
-        slot = await self._open_adopted(address)
-        if self.on_adopted is not None:
-            await self.on_adopted(address.function, slot, running)
-        self.inherited_running.discard(running)
-        slots = self._functions.get(address.function)
-        if slot is not None and slots is not None:
-            self._add(slots, slot)
 
     async def _open_adopted(self, address: SlotAddress) -> Slot | None:
         function = self._function(address.function)
@@ -274,12 +308,18 @@ class Scaler:
             self._fleet.retire(address.id)
             return None
         slots = self._slots_of(function)
+        slots.starting += 1  # it counts: the function's limit holds for it, too
         try:
-            return await self._opener.open(address, function, lambda dead: self._slot_died(slots, dead))
+            slot = await self._opener.open(address, function, lambda dead: self._slot_died(slots, dead))
         except PlatformError as error:
             log.warning("a slot could not be taken over", extra={"slot": address.id, "reason": str(error)})
             self._fleet.retire(address.id)
             return None
+        finally:
+            slots.starting -= 1
+        slots.all[slot.id] = slot
+        self._owners[slot.id] = slots
+        return slot
 
     def _note_settled(self) -> None:
         if self._synced and not self._adopting:
@@ -296,7 +336,9 @@ class Scaler:
         if slot.dead or unknown or surplus or slots.outdated(slot):
             self._retire(slots, slot)
             self._grow(slots)
-        elif not slots.offer(slot):
+        elif slots.offer(slot):
+            self._holders[slot.id] = slots
+        else:
             slots.idle.append((slot, self._loop.time()))
 
     # --- shrinking --------------------------------------------------------------------------------------------------
@@ -347,7 +389,12 @@ class Scaler:
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("work on a slot broke", exc_info=task.exception())
 
 
 def kinds_for(function: Function) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from okiba.core.errors import OkibaError
 from okiba.core.function import Function
 from okiba.core.invocation import Outcome
 from okiba.ports import Slot
@@ -41,6 +42,7 @@ class FunctionSlots:
     working: int = 0
     failures: int = 0
     not_before: float = 0.0
+    timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -72,6 +74,14 @@ class FunctionSlots:
                 future.set_result(got)
                 return True
         return False
+
+    def refuse_all(self, error: OkibaError) -> None:
+        """Every call that waits is told why it will get no slot."""
+        for queue in (self.callers, self.workers):
+            while queue:
+                future = queue.popleft()
+                if not future.done():
+                    future.set_exception(error)
 
     def forget(self, slot: Slot) -> None:
         """The slot is no longer the function's."""

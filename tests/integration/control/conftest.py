@@ -73,11 +73,13 @@ class ControlPlane:
 
     Args:
         spool: Where it keeps requests' bodies.
+        told: Names of functions that it said were written, in that order.
     """
 
     settings: Settings
     url: str
     spool: Path
+    told: list[str]
 
     def client(self, principal: str = "admin") -> Any:
         """A boto3 client; the caller's name travels as a header, which the test's shim believes."""
@@ -132,6 +134,17 @@ class ControlPlane:
 
         return self.run(prepared)
 
+    def refuse(self, name: str, **verdict: Any) -> Function:
+        """What the controller does when waiting will not help."""
+
+        async def refused(parts: Parts) -> Function:
+            function = await parts.registry.get(name)
+            done = replace(function, **verdict)
+            await parts.registry.put(done, replaces=function.revision)
+            return done
+
+        return self.run(refused)
+
 
 class Shim:
     """Stands where the data path verifies signatures: believes a header."""
@@ -156,6 +169,10 @@ def running(settings: Settings, spool: Path) -> Iterator[ControlPlane]:
     """A control plane, served until the block ends."""
     port = servers.free_port()
     started: list[uvicorn.Server] = []
+    told: list[str] = []
+
+    async def tell(name: str) -> None:
+        told.append(name)
 
     async def serve() -> None:
         parts = await parts_of(settings)
@@ -175,6 +192,7 @@ def running(settings: Settings, spool: Path) -> Iterator[ControlPlane]:
             status=_status,
             recent=lambda _name: [],
             now_ms=lambda: time.time_ns() // 1_000_000,
+            changed=tell,
         )
         app = Shim(control_app(services), parts.keys)
         config = uvicorn.Config(app, port=port, log_level="error", lifespan="off", loop="asyncio")
@@ -190,7 +208,7 @@ def running(settings: Settings, spool: Path) -> Iterator[ControlPlane]:
         while not (started and started[0].started):
             assert thread.is_alive() and time.monotonic() < deadline
             time.sleep(0.01)
-        yield ControlPlane(settings, f"http://127.0.0.1:{port}", spool)
+        yield ControlPlane(settings, f"http://127.0.0.1:{port}", spool, told)
     finally:
         if started:
             started[0].should_exit = True

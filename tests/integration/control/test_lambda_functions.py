@@ -261,3 +261,9 @@ def test_the_latest_version_is_not_deleted_alone(control, standing):
     path = f"/2015-03-31/functions/{standing}?Qualifier=%24LATEST"
     assert control.ask("DELETE", path)[0] == 400
     assert control.function(standing) is not None
+
+
+def test_functions_are_listed_at_the_path_that_older_sdks_ask(control, standing):
+    status, _, told = control.ask("GET", "/2015-03-31/functions/")
+    assert status == 200
+    assert standing in [function["FunctionName"] for function in told["Functions"]]

@@ -177,3 +177,22 @@ def test_an_event_invoke_config_that_cannot_be_honoured_isrefused(control, stand
     path = f"/2019-09-25/functions/{standing}/event-invoke-config"
     assert control.ask("PUT", path, body)[0] == 400
     assert control.function(standing).invoke_config_ms is None
+
+
+def test_whatever_is_written_is_known_to_the_process_before_it_is_answered(control, client, name):
+    arguments = {"FunctionName": name}
+    attachments = f"/okiba/v1/functions/{name}/attachments"
+    writes = [
+        lambda: create(client, name),
+        lambda: client.update_function_code(**arguments, ZipFile=OTHER_ZIP),
+        lambda: client.update_function_configuration(**arguments, Timeout=9),
+        lambda: client.put_function_concurrency(**arguments, ReservedConcurrentExecutions=1),
+        lambda: client.delete_function_concurrency(**arguments),
+        lambda: client.put_function_event_invoke_config(**arguments, MaximumRetryAttempts=0),
+        lambda: client.delete_function_event_invoke_config(**arguments),
+        lambda: control.ask("PUT", attachments, {"managed_by": "photos", "preload": ["json"]}),
+        lambda: client.delete_function(**arguments),
+    ]
+    for number, write in enumerate(writes, 1):
+        write()
+        assert control.told.count(name) == number

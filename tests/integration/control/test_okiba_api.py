@@ -7,6 +7,7 @@ import pytest
 
 from okiba.core.function import State, UpdateStatus
 from okiba.core.invocation import Ending, Outcome
+from okiba.core.preparation import given_up
 from okiba.ports import RawNotification, Work
 from tests.integration.control.lambda_calls import create
 
@@ -55,6 +56,24 @@ def test_the_same_attachments_again_change_nothing(control, active):
     before = control.function(active)
     assert control.ask("PUT", _path(active, "/attachments"), WANTED)[0] == 200
     assert control.function(active) == before
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        pytest.param({"state": State.FAILED, "state_reason": "no"}, id="that never ran"),
+        pytest.param({"last_update": UpdateStatus.FAILED, "last_update_reason": "no"}, id="whose update failed"),
+    ],
+)
+def test_the_same_attachments_again_try_a_refused_function_again(control, active, verdict):
+    control.ask("PUT", _path(active, "/attachments"), WANTED)
+    before = control.refuse(active, **verdict)
+    status, _, _ = control.ask("PUT", _path(active, "/attachments"), WANTED)
+    after = control.function(active)
+    assert (status, given_up(after)) == (200, False)
+    assert after.revision != before.revision
+    assert after.last_modified_ms > before.last_modified_ms
+    assert after.running == before.running
 
 
 def test_new_warnings_alone_are_no_new_revision(control, active):

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from okiba.adapters.redis_registry import FUNCTIONS
-from okiba.core.errors import PreconditionFailed, StoreUnavailable
+from okiba.adapters.redis_registry import FUNCTIONS, KEYS
+from okiba.core.errors import PlatformError, PreconditionFailed, StoreUnavailable
 from okiba.core.function import Function, State
 from okiba.ports import Principal
 from tests import servers
@@ -89,6 +89,17 @@ async def test_a_damaged_record_hides_no_other(parts):
     await parts.link.call("SADD", FUNCTIONS, "broken")
     await parts.link.call("SET", "okiba:{default/broken}:function", "{}")
     assert [function.name for function in await parts.registry.all()] == ["f"]
+    assert (await parts.registry.census()).unreadable == ["broken"]
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{}", '{"name": "f", "secret": "x", "enabled": true}'])
+async def test_a_damaged_key_hides_no_other(parts, record):
+    principal = Principal("OKIA", "secret", "f")
+    await parts.keys.put(principal)
+    await parts.link.call("HSET", KEYS, "OKIABROKEN", record)
+    assert await parts.keys.all() == [principal]
+    with pytest.raises(PlatformError):
+        await parts.keys.get("OKIABROKEN")
 
 
 async def test_environment_and_secrets_are_encrypted_where_they_lie(parts):

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from okiba.apps.cli import COMMANDS, main
+from okiba.apps.local.credentials import ensure_credentials
+from okiba.apps.local.state import Installation, write_installation
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -37,3 +39,11 @@ def test_help_imports_no_command() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip().endswith("[]")
+
+
+def test_env_names_the_installations_region_and_drops_a_session_token(tmp_path: Path) -> None:
+    ensure_credentials(tmp_path)
+    write_installation(tmp_path, Installation(1, 2, 3, tmp_path, region="eu-west-1"))
+    lines = CliRunner().invoke(main, ["env", "--state", str(tmp_path)]).output.splitlines()
+    assert "export AWS_DEFAULT_REGION=eu-west-1" in lines
+    assert lines[-1] == "unset AWS_SESSION_TOKEN"

@@ -103,3 +103,13 @@ def test_the_state_folder_is_where_the_user_says() -> None:
     assert default_state_dir({"OKIBA_STATE_DIR": "/a"}) == Path("/a")
     assert default_state_dir({"XDG_STATE_HOME": "/b"}) == Path("/b/okiba")
     assert default_state_dir({}) == Path.home() / ".local/state/okiba"
+
+
+def test_the_home_of_a_folder_that_does_not_say_it_is_the_default(tmp_path: Path) -> None:
+    write_installation(tmp_path, Installation(1, 2, 3, tmp_path, "eu-west-1", "123456789012"))
+    assert read_installation(tmp_path).region == "eu-west-1"
+    document = json.loads((tmp_path / "okiba.json").read_text())
+    assert document.pop("region") == "eu-west-1"
+    assert document.pop("account_id") == "123456789012"
+    (tmp_path / "okiba.json").write_text(json.dumps(document))
+    assert read_installation(tmp_path) == Installation(1, 2, 3, tmp_path, "us-east-1", "000000000000")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from okiba.apps.local.processes import start_time
+from okiba.apps.local.processes import LOG_BYTES, keep_small, start_time
 from okiba.apps.local.state import lock_holder
 from tests.integration.local.conftest import wait_until
 
@@ -116,3 +116,25 @@ def test_a_signal_while_it_starts_ends_what_has_started(start: Start, tmp_path: 
     supervisor.terminate()
     assert supervisor.wait(20) == 0
     assert start_time(pid_of(tmp_path, "valkey")) is None
+
+
+def test_a_component_whose_program_is_gone_for_a_while_is_started_when_it_is_back(start: Start, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    supervisor = start()
+    until_ready(supervisor)
+    before = pid_of(tmp_path, "jobs")
+    logs.rename(tmp_path / "moved")  # nothing can be started without its log
+    os.kill(before, signal.SIGKILL)
+    deaths = [supervisor.stderr.readline() for _ in range(2)]  # its own, and that of the first attempt after it
+    assert all("died and is started again" in death for death in deaths)
+    (tmp_path / "moved").rename(logs)
+    wait_until(lambda: story(tmp_path).count("jobs starts") == 2)
+
+
+def test_a_log_that_cannot_be_cut_stays_as_it_is(tmp_path: Path) -> None:
+    log = tmp_path / "jobs.log"
+    (tmp_path / "jobs.log.1").mkdir()
+    with log.open("wb") as file:
+        file.truncate(LOG_BYTES + 1)
+    keep_small(log)
+    assert log.stat().st_size == LOG_BYTES + 1

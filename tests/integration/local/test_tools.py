@@ -71,7 +71,8 @@ def test_minio_is_built_once_with_progress_and_found_afterwards(bare_path: Path,
     program(
         bare_path / "go",
         'test "$1" = version && echo "go version go1.26 linux/amd64" && exit\n'
-        'echo "golang.org/x/thing" >&2; printf built > "$GOBIN/minio"; chmod +x "$GOBIN/minio"',
+        'echo "golang.org/x/thing" >&2; mkdir -p "$GOMODCACHE" "$GOCACHE" "$GOPATH"\n'
+        'printf built > "$GOBIN/minio"; chmod +x "$GOBIN/minio"',
     )
     environment, said = {"OKIBA_CACHE_DIR": str(tmp_path / "cache")}, []
     assert find_minio(environment) is None
@@ -80,6 +81,7 @@ def test_minio_is_built_once_with_progress_and_found_afterwards(bare_path: Path,
     assert said[0].startswith("Building MinIO")
     assert ensure_minio(environment, said.append) == built == find_minio(environment)
     assert len(said) == 2
+    assert sorted(entry.name for entry in (tmp_path / "cache").iterdir()) == ["bin", "build.lock"]
 
 
 def test_a_failed_build_says_what_go_said_last_and_leaves_nothing(bare_path: Path, tmp_path: Path) -> None:

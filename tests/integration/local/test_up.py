@@ -62,6 +62,7 @@ def test_env_can_be_evaluated_by_a_shell_and_points_boto3_here(okiba: Installati
     assert f"AWS_ENDPOINT_URL=http://127.0.0.1:{document['gateway_port']}\n" in shown
     assert f"AWS_ENDPOINT_URL_S3=http://127.0.0.1:{document['s3_port']}\n" in shown
     assert all(len(shlex.split(line)) == 2 for line in exports.splitlines())
+    assert exports.endswith("unset AWS_SESSION_TOKEN\n")
     okiba.client("s3").create_bucket(Bucket="made-with-okibas-own-key")
     assert okiba.client("lambda").list_functions()["Functions"] == []
 
@@ -167,7 +168,7 @@ def test_a_state_folder_that_cannot_be_read_is_refused_and_left_alone(
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
     assert expected in ran.stderr
     assert (tmp_path / "okiba.json").read_text() == content
-    assert list((tmp_path / "valkey").iterdir()) == []
+    assert [entry.name for entry in tmp_path.iterdir()] == ["okiba.json"]
 
 
 def test_a_missing_minio_is_said_at_once_when_its_variable_is_wrong(tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ def test_announcing_the_same_again_is_no_change(admin):
     assert [admin.announce("unchanged", bindings), admin.announce("unchanged", bindings)] == [True, False]
 
 
+def test_a_bucket_that_is_only_added_to_goes_on_announcing_what_it_did(admin):
+    admin.ensure_bucket("added-to")
+    admin.announce("added-to", [Binding("Upload", "added-to", (REMOVED,), prefix="in/")])
+    assert admin.announce("added-to", [Binding("Upload", "added-to", (CREATED,))], only_add=True) is True
+    assert {(frozenset(rule.events), rule.prefix) for rule in admin.rules("added-to")} == {
+        (frozenset((CREATED, REMOVED)), None)
+    }
+    assert admin.announce("added-to", [], only_add=True) is False
+
+
 def test_rules_of_others_survive_whatever_functions_do(admin, root):
     admin.ensure_bucket("shared")
     theirs = QueueConfig(
@@ -168,6 +178,17 @@ def test_a_policy_that_changed_takes_the_place_of_the_old_one(admin, store, buck
 def test_a_function_without_statements_has_a_user_that_may_do_nothing(admin, store, buckets):
     admin.ensure_user(StoreUser("idle", "OKIAIDLE"), "secret-of-idle", s3_policy([]))
     assert allowed(store, "OKIAIDLE", "secret-of-idle", "mine") == ""
+
+
+def test_a_function_that_may_do_everything_may_do_nothing_in_the_platforms_own_bucket(admin, root, store, buckets):
+    admin.ensure_bucket("okiba")
+    put(root, "okiba", "there")
+    user = StoreUser("mighty", "OKIAMIGHTY")
+    admin.ensure_user(user, "secret-of-mighty", s3_policy([Statement(("s3:*",), ("*",))]))
+    assert allowed(store, "OKIAMIGHTY", "secret-of-mighty", "mine") == "write read"
+    assert allowed(store, "OKIAMIGHTY", "secret-of-mighty", "okiba") == ""
+    with pytest.raises(S3Error, match="AccessDenied"):
+        list(client(store, "OKIAMIGHTY", "secret-of-mighty").list_objects("okiba"))
 
 
 def test_a_new_secret_makes_the_old_one_worthless(admin, store, buckets):

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from okiba.apps.cli.deploy import plan_of
+from okiba.apps.cli.deployment import _progress
 from okiba.apps.cli.output import command_line
 from okiba.core.errors import CallerError, InvalidParameter, NotFound
+from okiba.core.names import Home
 from tests.unit.cli.conftest import Okiba
 from tests.unit.cli.stand_in import Answer, StandIn
 
@@ -93,3 +95,17 @@ def test_commands_to_paste_name_the_state_folder_only_where_it_is_not_the_defaul
     monkeypatch.setenv("OKIBA_STATE_DIR", str(tmp_path))
     assert command_line(tmp_path, "list").endswith("okiba list")
     assert command_line(tmp_path / "an other", "list").endswith(f"okiba list --state '{tmp_path}/an other'")
+
+
+def test_arns_name_the_installations_region_and_account(tmp_path: Path) -> None:
+    (tmp_path / "template.yaml").write_text(
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  B:\n    Type: AWS::S3::Bucket\n    Properties:\n"
+        "      BucketName: !Sub photos-${AWS::Region}-${AWS::AccountId}\n"
+    )
+    home = Home("eu-west-1", "123456789012")
+    assert plan_of(tmp_path, None, home=home).buckets == ("photos-eu-west-1-123456789012",)
+
+
+def test_progress_names_what_the_last_attempt_failed_of() -> None:
+    layer = {"phase": "resolving", "progress": "", "error": "pip says\nno route to host"}
+    assert _progress({"layer": layer}) == "layer resolving (the last attempt failed: no route to host)"

@@ -196,3 +196,28 @@ def test_a_dead_letter_is_shown_with_its_event(server: StandIn, okiba: Okiba, ev
     assert "died        2026-11-22 " in ran.stdout
     assert "ValueError: no" in ran.stdout
     assert ran.stdout.endswith(f"Event:\n{shown}")
+
+
+@pytest.mark.parametrize("command", [["logs", "f"], ["logs", "f", "-f"], ["dlq", "list", "f"]], ids=" ".join)
+def test_a_function_of_which_nothing_is_kept_is_not_found(server: StandIn, okiba: Okiba, command: list[str]) -> None:
+    server.answers[LOGS], server.answers[LETTERS] = Answer({"chunks": []}), Answer({"dead_letters": []})
+    ran = okiba(*command)
+    assert (ran.exit_code, ran.stderr) == (1, "okiba: Function not found: f\n")
+
+
+@pytest.mark.parametrize("command", [["logs", "f"], ["dlq", "list", "f"]], ids=" ".join)
+def test_a_function_that_has_said_nothing_yet_is_no_error(server: StandIn, okiba: Okiba, command: list[str]) -> None:
+    server.answers[LOGS], server.answers[LETTERS] = Answer({"chunks": []}), Answer({"dead_letters": []})
+    server.answers["GET /okiba/v1/functions/f"] = Answer({"name": "f"})
+    assert okiba(*command).exit_code == 0
+
+
+def test_what_is_left_of_a_deleted_function_is_shown(server: StandIn, okiba: Okiba) -> None:
+    server.answers[LOGS] = [Answer({"chunks": [chunk(1, "last words\n")]}), Answer({"chunks": []})]
+    server.answers[LETTERS] = Answer({"dead_letters": [LETTER]})
+    assert okiba("logs", "f").stdout == "last words\n"
+    assert "5-0" in okiba("dlq", "list", "f").stdout
+
+
+def test_delete_says_what_stays(okiba: Okiba) -> None:
+    assert "logs and dead letters stay for 7 days" in okiba("delete", "--help").stdout

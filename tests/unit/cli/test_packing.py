@@ -101,3 +101,16 @@ def test_inline_code_is_index_py() -> None:
     package = packed_inline("pass\n")
     assert names(package.zipped) == ["index.py"]
     assert package == packed_inline("pass\n")
+
+
+def test_requirements_that_are_a_folder_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").mkdir()
+    (tmp_path / "requirements.txt" / "inner").write_text("x")
+    with pytest.raises(InvalidParameter, match=r"requirements\.txt cannot be read: Is a directory"):
+        packed(tmp_path)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_and_shown(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"photo-\xff.py")).write_text("x")
+    with pytest.raises(InvalidParameter, match=r"photo-\\xff\.py is not UTF-8"):
+        packed(tmp_path)

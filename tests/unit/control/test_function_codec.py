@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,20 @@ def test_the_environment_of_one_function_does_not_open_in_anothers_record():
 def test_a_record_of_a_later_release_is_read_without_what_is_not_known():
     record = json.loads(encode(PLAIN, VAULT)) | {"a_later_field": [1, 2]}
     assert decode(json.dumps(record).encode(), VAULT) == PLAIN
+
+
+def test_what_a_later_release_says_of_bindings_layers_and_statements_is_passed_over_too():
+    function = replace(
+        PLAIN,
+        layer=Layer("00", "six"),
+        bindings=(Binding("Upload", "photos", ("s3:ObjectCreated:*",)),),
+        statements=(Statement(("s3:GetObject",), ("*",)),),
+    )
+    record = json.loads(encode(replace(function, running=function), VAULT))
+    for revision in (record, record["running"]):
+        for nested in (revision["layer"], *revision["bindings"], *revision["statements"]):
+            nested["a_later_field"] = 1
+    assert decode(json.dumps(record).encode(), VAULT) == replace(function, running=function)
 
 
 def test_a_record_of_an_earlier_release_gets_the_defaults():

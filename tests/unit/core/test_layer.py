@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from okiba.core.errors import InvalidParameter
@@ -87,6 +89,14 @@ def test_packages_by_name_are_taken(written, understood):
 def test_everything_but_packages_by_name_is_refused_with_its_line(line, why):
     with pytest.raises(InvalidParameter, match=f"(?s)requirements line 2: .*{why}"):
         checked_requirements(f"six\n{line}\n")
+
+
+@pytest.mark.parametrize("start", ["six", "six>1", "six[", "six;", "six>1;a"])
+def test_a_hostile_line_is_refused_quickly(start):
+    begun = time.process_time()
+    with pytest.raises(InvalidParameter):
+        checked_requirements(start + " " * 60_000 + ":")
+    assert time.process_time() - begun < 1
 
 
 def test_requirements_have_a_size_limit():

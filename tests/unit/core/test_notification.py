@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 
 from okiba.core.binding import Binding
-from okiba.core.notification import KNOWN_EVENTS, LANES, Kind, Rule, minio_notify_environment, same_rules, wanted_rules
+from okiba.core.notification import (
+    KNOWN_EVENTS,
+    LANES,
+    Kind,
+    Rule,
+    as_bindings,
+    minio_notify_environment,
+    same_rules,
+    wanted_rules,
+)
 
 CREATED, PUT, REMOVED = "s3:ObjectCreated:*", "s3:ObjectCreated:Put", "s3:ObjectRemoved:*"
 THEIRS = Rule("mine-alone", "arn:minio:sqs::ELSEWHERE:webhook", (CREATED,), prefix="logs/")
@@ -98,3 +107,9 @@ def test_minio_learns_both_lanes_from_its_environment():
         "MINIO_NOTIFY_WEBHOOK_QUEUE_DIR_OKIBAQUEUED": "/state/queue",
         "MINIO_NOTIFY_WEBHOOK_QUEUE_LIMIT_OKIBAQUEUED": "100000",
     }
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), [("", ""), ("in/", ".jpg")])
+def test_rules_as_bindings_ask_for_the_same_rules(prefix, suffix):
+    rules = wanted_rules("photos", (THEIRS,), [binding(prefix=prefix, suffix=suffix)])
+    assert same_rules(wanted_rules("photos", rules, as_bindings("photos", rules)), rules)

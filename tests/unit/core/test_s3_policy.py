@@ -1,13 +1,15 @@
 import pytest
 
 from okiba.core.function import Statement
-from okiba.core.s3_policy import NOTHING, StoreUser, s3_policy
+from okiba.core.s3_policy import PLATFORMS_OWN, StoreUser, s3_policy
 
 THUMBS = ("arn:aws:s3:::thumbs", "arn:aws:s3:::thumbs/*")
 
 
 def entries(*statements):
-    return s3_policy(statements)["Statement"]
+    *allowed, denied = s3_policy(statements)["Statement"]
+    assert denied == PLATFORMS_OWN
+    return allowed
 
 
 def test_s3_statements_are_allowed_as_they_stand():
@@ -31,7 +33,7 @@ def test_actions_and_resources_of_other_services_are_left_out():
     ids=["no statement", "none about S3", "no resource of S3"],
 )
 def test_a_function_without_s3_statements_may_do_nothing(statements):
-    assert entries(*statements) == [NOTHING]
+    assert entries(*statements) == []
 
 
 def test_patterns_of_actions_become_the_actions_without_regard_to_case():
@@ -46,9 +48,13 @@ def test_all_actions_are_all_of_s3_and_of_nothing_else(everything):
     ]
 
 
-def test_no_statement_denies():
-    document = s3_policy([Statement(("s3:*",), THUMBS)])
-    assert {entry["Effect"] for entry in document["Statement"]} == {"Allow"}
+@pytest.mark.parametrize("statements", [(), (Statement(("s3:*",), ("*",)),)], ids=["no statement", "all of S3"])
+def test_the_platforms_own_bucket_is_denied_whatever_is_allowed(statements):
+    assert s3_policy(statements)["Statement"][-1] == {
+        "Effect": "Deny",
+        "Action": ["s3:*"],
+        "Resource": ["arn:aws:s3:::okiba", "arn:aws:s3:::okiba/*"],
+    }
 
 
 @pytest.mark.parametrize("name", ["thumbnails", "with-dashes-", "okiba-fn-x", "a_b"])

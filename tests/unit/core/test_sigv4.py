@@ -30,7 +30,7 @@ def signed(method="POST", url="http://127.0.0.1:4566/2015-03-31/functions/f/invo
 def check(
     headers, method="POST", path="/2015-03-31/functions/f/invocations", query="", body=b"{}", secret=SECRET, now=None
 ):
-    claim = read_claim(headers, query, time.time() if now is None else now)
+    claim = read_claim(headers, query, time.time() if now is None else now, "us-east-1", "lambda")
     verify(claim, secret, method, path, query, headers, hashlib.sha256(body).hexdigest())
     return claim
 
@@ -101,7 +101,7 @@ def test_a_signature_for_another_time_is_refused(skew):
 )
 def test_anything_but_a_signature_is_refused(authorization):
     with pytest.raises(AccessDenied):
-        read_claim({"authorization": authorization, "x-amz-date": "20260101T000000Z"}, "", 0)
+        read_claim({"authorization": authorization, "x-amz-date": "20260101T000000Z"}, "", 0, "us-east-1", "lambda")
 
 
 def test_credentials_in_the_query_are_refused_even_beside_a_good_header():

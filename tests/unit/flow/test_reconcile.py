@@ -258,3 +258,112 @@ async def test_code_of_an_older_revision_that_still_runs_is_not_swept(world):
     await world.reconcile()
     await world.reconciler.survey()
     assert world.code.swept[-1] == {"new"}
+
+
+# --- what runs while a change is prepared, or was refused -------------------------------------------------------------
+
+
+async def update(world, **changes):
+    """An active function with UPLOADS, changed."""
+    world.deploy(bindings=(UPLOADS,), statements=(Statement(("s3:GetObject",), ("arn:aws:s3:::photos/*",)),))
+    await world.reconcile()
+    before = world.function()
+    world.registry.deploy(replace(to_prepare(before, "r2", before), **changes))
+
+
+async def test_a_bucket_announces_to_what_runs_while_a_change_of_its_events_waits(world):
+    scans = replace(UPLOADS, bucket="scans")
+    await update(world, bindings=(scans,), layer=layer_of("six", "python3.11", LINUX))
+    assert await world.reconcile() == LAYER_POLL_MS
+    world.deploy("other", bindings=(replace(UPLOADS, prefix="in/"),))
+    await world.reconcile("other")
+    assert UPLOADS in world.store.announced["photos"]
+
+
+async def test_a_bucket_announces_to_what_runs_after_a_change_of_its_events_was_refused(world):
+    await update(world, bindings=(), code_sha256="evil")
+    world.code.refused.add("evil")
+    await world.reconcile()
+    assert await world.reconcile() is None
+    assert world.store.announced == {"photos": {UPLOADS}}
+    await Reconciler(world.parts).survey()
+    assert world.store.announced == {"photos": {UPLOADS}}
+
+
+async def test_a_bucket_falls_silent_once_a_change_of_its_events_is_active(world):
+    await update(world, bindings=())
+    await world.reconcile()
+    assert await world.reconcile() is None
+    assert world.store.announced == {"photos": set()}
+
+
+async def test_what_runs_gets_back_what_it_lost_after_its_change_was_refused(world):
+    await update(world, code_sha256="evil", statements=())
+    world.code.refused.add("evil")
+    await world.reconcile()
+    before = (dict(world.store.policies), world.function())
+    world.code.unpacked.clear()
+    world.store.policies.clear()
+    world.store.announced.clear()
+    assert await Reconciler(world.parts).reconcile("photo") is None
+    assert world.code.unpacked == {"code-of-photo"}
+    assert world.store.announced == {"photos": {UPLOADS}}
+    assert (world.store.policies, world.function()) == before
+
+
+async def test_code_of_what_runs_that_is_lost_for_good_is_no_reason_to_try_again(world):
+    await update(world, code_sha256="evil")
+    world.code.refused |= {"evil", "code-of-photo"}
+    await world.reconcile()
+    assert await world.reconcile() is None
+
+
+# --- records that cannot be read --------------------------------------------------------------------------------------
+
+
+async def left_behind(world):
+    """What a deleted function left at the store, beside one that announces and cannot be read any more."""
+    world.deploy(bindings=(UPLOADS,))
+    await world.reconcile()
+    world.store.policies[StoreUser("gone", "OKIAGONE")] = {}
+    world.store.announced["old"] = {replace(UPLOADS, bucket="old")}
+    world.registry.damaged.add("photo")
+
+
+async def test_nothing_is_removed_while_a_record_cannot_be_read(world):
+    await left_behind(world)
+    before = (dict(world.store.policies), dict(world.store.announced), len(world.code.swept))
+    after_a_start = Reconciler(world.parts)
+    assert await after_a_start.survey() == set()
+    assert await after_a_start.reconcile("gone") is None
+    assert (world.store.policies, world.store.announced, len(world.code.swept)) == before
+
+
+async def test_what_was_left_is_removed_once_every_record_can_be_read(world):
+    await left_behind(world)
+    after_a_start = Reconciler(world.parts)
+    await after_a_start.survey()
+    world.registry.damaged.clear()
+    assert await after_a_start.survey() == {"photo"}
+    assert [user.function for user in world.store.policies] == ["photo"]
+    assert world.store.announced == {"photos": {UPLOADS}, "old": set()}
+    assert world.code.swept[-1] == {"code-of-photo"}
+
+
+async def test_other_functions_are_prepared_beside_a_record_that_cannot_be_read(world):
+    await left_behind(world)
+    other = replace(UPLOADS, prefix="in/")
+    world.deploy("other", bindings=(other,))
+    after_a_start = Reconciler(world.parts)
+    assert await after_a_start.reconcile("other") is None
+    assert world.function("other").state is State.ACTIVE
+    assert world.store.announced["photos"] == {UPLOADS, other}
+
+
+async def test_a_record_that_became_unreadable_since_the_survey_protects_what_is_its_own(world):
+    await world.reconciler.survey()
+    await left_behind(world)
+    with pytest.raises(PlatformError):
+        await world.reconcile()
+    await world.reconcile("gone")
+    assert StoreUser("gone", "OKIAGONE") in world.store.policies

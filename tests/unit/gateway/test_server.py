@@ -26,8 +26,15 @@ class Echo:
         self.seen.append(call.head.path)
         if call.head.path == "/slow":
             await self.gate.wait()
+        if call.head.path == "/broken":
+            raise ZeroDivisionError("a defect")
         body = call.body if isinstance(call.body, bytes) else call.body.read()
-        return Reply(200, [(b"x-path", call.head.path.encode()), (b"x-query", call.head.query.encode())], body)
+        told = {
+            b"x-path": call.head.path,
+            b"x-query": call.head.query,
+            b"x-extra": call.head.headers.get("x-extra", ""),
+        }
+        return Reply(200, [(name, text.encode()) for name, text in told.items()], body)
 
 
 @asynccontextmanager
@@ -42,6 +49,7 @@ async def serving():
     finally:
         app.gate.set()
         await here.stop(1)
+        await asyncio.sleep(0)  # transports close in the loop's next turn
 
 
 async def told(port, data, count=1, chunk=None):
@@ -116,13 +124,95 @@ async def test_a_large_body_goes_through_a_file_and_comes_back_whole():
         ),
     ],
 )
-async def test_a_body_over_its_limit_is_413_and_the_connection_goes_on(request_bytes):
+async def test_a_body_over_its_limit_is_413(request_bytes):
     async with serving() as (app, _, port):
-        answers = await told(port, request_bytes + POST, count=2)
-        assert answers[0][0].startswith(b"HTTP/1.1 413 ")
-        assert b"3000001" in answers[0][1]
-        assert answers[1][1] == b"hello"
-        assert app.seen == ["/a b"]
+        ((head, body),) = await told(port, request_bytes)
+        assert head.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in head
+        assert b"3000001" in body
+        assert app.seen == []
+
+
+@pytest.mark.parametrize(
+    "announced", [b"Content-Length: 4000000000", b"Content-Length: 4000000000\r\nExpect: 100-continue"]
+)
+async def test_a_body_that_is_announced_too_large_is_refused_before_it_comes(announced):
+    async with serving() as (_, _, port):
+        ((head, _),) = await told(port, b"POST / HTTP/1.1\r\nHost: h\r\n" + announced + b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_request_that_its_head_refuses_is_answered_before_its_body_comes():
+    async with serving() as (_, _, port):
+        ((head, _),) = await told(port, b"POST /secret HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 403 ")
+
+
+async def test_a_trailer_changes_no_header():
+    async with serving() as (_, _, port):
+        body = b"3\r\nabc\r\n0\r\nX-Extra: from the trailer\r\n\r\n"
+        request = b"POST /t HTTP/1.1\r\nHost: h\r\nX-Extra: head\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+        ((head, _),) = await told(port, request)
+        assert b"x-extra: head\r\n" in head
+
+
+async def test_head_is_answered_without_a_body():
+    async with serving() as (_, _, port):
+        answers = await told(port, b"HEAD /h HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi", count=0)
+        assert answers == []
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HEAD /h HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+        assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_garbage_behind_a_slow_request_is_answered_after_it():
+    async with serving() as (app, _, port):
+        slow = POST.replace(b"/a%20b?x=1", b"/slow")
+        asking = asyncio.create_task(told(port, slow + b"garbage\r\n\r\n", count=2))
+        async with asyncio.timeout(10):
+            while not app.seen:
+                await asyncio.sleep(0.001)
+        app.gate.set()
+        first, second = await asking
+        assert first[0].startswith(b"HTTP/1.1 200 ")
+        assert second[0].startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_defect_is_a_500_and_others_go_on():
+    async with serving() as (_, _, port):
+        ((head, _),) = await told(port, POST.replace(b"/a%20b?x=1", b"/broken"))
+        assert head.startswith(b"HTTP/1.1 500 ")
+        assert (await told(port, POST))[0][1] == b"hello"
+
+
+async def test_who_does_not_read_his_answers_gets_no_more_of_them():
+    async with serving() as (app, here, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = b"x" * 2_000_000
+        request = b"POST /big HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        sending = asyncio.create_task(_send_all(writer, request * 20))
+        async with asyncio.timeout(20):
+            while not any(connection.phase == "writing" for connection in here.connections):
+                await asyncio.sleep(0.005)
+        before = len(app.seen)
+        await asyncio.sleep(0.1)
+        assert len(app.seen) == before < 20
+        here.now = lambda: asyncio.get_running_loop().time() + subject.WRITING_S + 1
+        for connection in list(here.connections):
+            assert connection.overdue(here.now())
+            connection.end()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        reader._transport.abort()
+
+
+async def _send_all(writer, data):
+    for start in range(0, len(data), 65_536):
+        writer.write(data[start : start + 65_536])
+        await writer.drain()
 
 
 async def test_what_its_head_refuses_is_answered_without_being_asked():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from pathlib import Path
+from platform import machine
 
 import pytest
 from samtranslator.internal.schema_source import aws_serverless_function as schema
@@ -66,13 +67,37 @@ def test_a_property_without_effect_is_warned_of_with_its_line(tmp_path: Path, na
 
 
 VALUES = {
-    "Architectures": "[arm64]",
-    "EphemeralStorage": "{Size: 1024}",
     "PropagateTags": "true",
     "RuntimeManagementConfig": "{UpdateRuntimeOn: Auto}",
     "SnapStart": "{ApplyOn: PublishedVersions}",
     "Tracing": "Active",
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EphemeralStorage", "{Size: 1024}"),
+        ("EphemeralStorage", "{}"),
+        ("Architectures", "[s390x]"),
+        ("Architectures", "[x86_64, arm64]"),
+    ],
+)
+def test_a_machine_that_this_one_is_not_is_refused(tmp_path: Path, name: str, value: str) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(TEMPLATE.format(name=name).replace("{Something: else}", value))
+    with pytest.raises(CallerError, match=f"template.yaml:9: {name} is refused: "):
+        read_plan(path, "stack", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("EphemeralStorage", "{Size: 512}"), ("Architectures", {"aarch64": "[arm64]"}.get(machine(), "[x86_64]"))],
+)
+def test_what_this_machine_is_anyway_needs_no_warning(tmp_path: Path, name: str, value: str) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(TEMPLATE.format(name=name).replace("{Something: else}", value))
+    assert read_plan(path, "stack", {}).warnings == ()
 
 
 def test_every_refusal_and_every_warning_says_why() -> None:

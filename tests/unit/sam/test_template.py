@@ -91,11 +91,11 @@ Globals:
   Function:
     Timeout: 20
     MemorySize: 256
-    Environment: {Variables: {A: all, B: all}}
+    Environment: {Variables: {V_A: all, V_B: all}}
 """
-    found = function(folder, "MemorySize: 1024\nEnvironment: {Variables: {B: own}}\n", before=before)
+    found = function(folder, "MemorySize: 1024\nEnvironment: {Variables: {V_B: own}}\n", before=before)
     assert (found.timeout_s, found.memory_mb) == (20, 1024)
-    assert found.environment == {"A": "all", "B": "own"}
+    assert found.environment == {"V_A": "all", "V_B": "own"}
 
 
 def test_the_code_may_be_named_in_globals(folder: Path) -> None:
@@ -218,25 +218,25 @@ def test_references_of_every_kind_resolve(folder: Path) -> None:
     FunctionName: !Sub "${AWS::StackName}-resize"
     Environment:
       Variables:
-        A: !Ref Photos
-        B: !GetAtt Photos.Arn
-        C: {"Fn::GetAtt": [Other, Arn]}
-        D: !Sub "${Stage}/${AWS::Region}/${AWS::AccountId}/${Other}/${!kept}"
-        E: !Sub ["${x}-${Stage}", {x: !Ref Other}]
-        F: !Join ["+", [a, !Ref Stage]]
-        G: {"Fn::GetAtt": Photos.Arn}
+        V_A: !Ref Photos
+        V_B: !GetAtt Photos.Arn
+        V_C: {"Fn::GetAtt": [Other, Arn]}
+        V_D: !Sub "${Stage}/${AWS::Region}/${AWS::AccountId}/${Other}/${!kept}"
+        V_E: !Sub ["${x}-${Stage}", {x: !Ref Other}]
+        V_F: !Join ["+", [a, !Ref Stage]]
+        V_G: {"Fn::GetAtt": Photos.Arn}
     """
     text = "Parameters: {Stage: {Type: String, Default: dev}}\n" + FUNCTION + indent(dedent(properties), "      ")
     found = plan(folder, text + indent(BUCKET + OTHER, "  ")).functions[0]
     assert found.name == "shop-resize"
     assert found.environment == {
-        "A": "photos",
-        "B": "arn:aws:s3:::photos",
-        "C": "arn:aws:lambda:us-east-1:000000000000:function:shop-Other",
-        "D": "dev/us-east-1/000000000000/shop-Other/${kept}",
-        "E": "shop-Other-dev",
-        "F": "a+dev",
-        "G": "arn:aws:s3:::photos",
+        "V_A": "photos",
+        "V_B": "arn:aws:s3:::photos",
+        "V_C": "arn:aws:lambda:us-east-1:000000000000:function:shop-Other",
+        "V_D": "dev/us-east-1/000000000000/shop-Other/${kept}",
+        "V_E": "shop-Other-dev",
+        "V_F": "a+dev",
+        "V_G": "arn:aws:s3:::photos",
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from okiba.core.errors import StoreUnavailable
 from okiba.core.function import Function, State
 from okiba.core.invocation import Ending, Outcome
 from okiba.core.retry import RetryPolicy
@@ -205,10 +206,44 @@ async def test_what_a_slot_finished_after_its_gateway_died_is_settled_and_not_ru
     queue = MemoryQueue()
     await inherited(queue)
     async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
-        await drain.adopted(ScriptedSlot("old", [GOOD], kept=["r-e"]), "")
+        await drain.adopted(ScriptedSlot("old", [GOOD], kept=["r-e.1"]), "")
         scaler.fleet_synced()
         assert await pump(drain, queue) == "succeeded"
         assert slot.ran == []
+
+
+async def test_a_kept_outcome_of_an_earlier_attempt_decides_nothing():
+    queue = MemoryQueue()
+    await inherited(queue)
+    async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
+        stale = ScriptedSlot("old", [BAD], kept=["r-e.7"])
+        await drain.adopted(stale, "")
+        scaler.fleet_synced()
+        assert await pump(drain, queue) == "succeeded"
+        assert slot.ran == ["r-e"]
+
+
+async def test_a_lease_whose_answer_was_lost_is_taken_up_and_what_is_in_hand_left_alone():
+    async with draining([GOOD]) as (queue, slot, drain, _):
+        slot.gate = asyncio.Event()
+        await put(queue, drain, event="in-hand")
+        async with asyncio.timeout(5):
+            while not slot.ran:
+                await asyncio.sleep(0.002)
+        await queue.accept([work("lost")])
+        real, lost = queue.lease, []
+
+        async def answer_lost(function, count, now_ms):
+            queue.lease = real
+            lost.extend(await real(function, count, now_ms))
+            raise StoreUnavailable("the answer was lost")
+
+        queue.lease = answer_lost
+        slot.gate.set()
+        assert await pump(drain, queue, "in-hand") == "succeeded"
+        assert await pump(drain, queue, "lost") == "succeeded"
+        assert [lease.work.event_id for lease in lost] == ["lost"]
+        assert slot.ran == ["r-in-hand", "r-lost"]
 
 
 async def test_what_a_slot_still_runs_waits_for_that_slot():

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from okiba.core.errors import NoSlot, SlotLost, Throttled
+from okiba.core.errors import NoSlot, NotFound, SlotLost, Throttled
 from okiba.core.function import Function, State
 from okiba.core.invocation import Ending, Outcome
 from okiba.flow.scale import ScalePolicy, Scaler
@@ -77,7 +77,7 @@ class World:
 async def test_the_first_call_takes_a_warm_slot_and_the_next_one_uses_it_again():
     world = World(warm=2)
     first = await world.scaler.acquire(FUNCTION, False)
-    world.scaler.release(FUNCTION, first, False)
+    world.scaler.release(first, False)
     assert world.scaler.acquire_now(FUNCTION, False) is first
     assert world.fleet.taken == [first.id]
 
@@ -119,7 +119,7 @@ async def test_slots_never_exceed_the_limit_however_many_call():
 
 
 async def test_callers_go_before_the_backlog():
-    function = replace(FUNCTION, reserved_concurrency=1)
+    function = replace(FUNCTION, reserved_concurrency=2)
     world = World(warm=1)
     slot = await world.scaler.acquire(function, True)
     order = []
@@ -127,13 +127,43 @@ async def test_callers_go_before_the_backlog():
     async def call(name, asynchronous):
         got = await world.scaler.acquire(function, asynchronous)
         order.append(name)
-        world.scaler.release(function, got, asynchronous)
+        world.scaler.release(got, asynchronous)
 
     tasks = [asyncio.create_task(call("backlog", True)), asyncio.create_task(call("caller", False))]
     await asyncio.sleep(0)
-    world.scaler.release(function, slot, True)
+    world.scaler.release(slot, True)
     await asyncio.gather(*tasks)
     assert order == ["caller", "backlog"]
+
+
+async def test_asynchronous_calls_count_towards_the_limit_that_callers_meet():
+    function = replace(FUNCTION, reserved_concurrency=1)
+    world = World(warm=2)
+    await world.scaler.acquire(function, True)
+    with pytest.raises(Throttled):
+        await world.scaler.acquire(function, False)
+
+
+async def test_a_lowered_limit_takes_idle_slots_away_at_once():
+    world = World(warm=2)
+    slots = [await world.scaler.acquire(FUNCTION, False) for _ in range(2)]
+    for slot in slots:
+        world.scaler.release(slot, False)
+    world.scaler.function_changed(replace(FUNCTION, reserved_concurrency=0))
+    assert sorted(world.fleet.retired) == sorted(slot.id for slot in slots)
+
+
+async def test_a_start_that_breaks_leaves_no_place_taken():
+    world = World(warm=2, wait_ms=50)
+
+    async def broken(address, function, on_dead):
+        raise RuntimeError("a defect")
+
+    good, world.opener.open = world.opener.open, broken
+    with pytest.raises(NoSlot):
+        await world.scaler.acquire(replace(FUNCTION, reserved_concurrency=1), False)
+    world.opener.open = good
+    assert await world.scaler.acquire(replace(FUNCTION, reserved_concurrency=1), False)
 
 
 async def test_an_init_error_answers_one_call_and_the_slot_goes():
@@ -156,7 +186,7 @@ async def test_a_slot_that_cannot_be_started_is_replaced_by_another():
 async def test_a_dead_slot_is_not_handed_out_and_leaves_the_count():
     world = World(warm=2)
     slot = await world.scaler.acquire(FUNCTION, False)
-    world.scaler.release(FUNCTION, slot, False)
+    world.scaler.release(slot, False)
     slot.dead = True
     world.opener.on_dead[slot.id](slot)
     assert world.scaler.acquire_now(FUNCTION, False) is None
@@ -166,12 +196,12 @@ async def test_a_dead_slot_is_not_handed_out_and_leaves_the_count():
 
 
 async def test_a_cancelled_call_gives_the_slot_it_was_just_handed_to_the_next():
-    function = replace(FUNCTION, reserved_concurrency=1)
+    function = replace(FUNCTION, reserved_concurrency=2)
     world = World(warm=1)
     held = await world.scaler.acquire(function, True)
     gone = asyncio.create_task(world.scaler.acquire(function, False))
     await asyncio.sleep(0)
-    world.scaler.release(function, held, True)  # handed to `gone`, which is cancelled before it runs
+    world.scaler.release(held, True)  # handed to `gone`, which is cancelled before it runs
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
@@ -181,11 +211,11 @@ async def test_a_cancelled_call_gives_the_slot_it_was_just_handed_to_the_next():
 async def test_a_new_revision_retires_free_slots_now_and_busy_ones_when_they_are_done():
     world = World(warm=3)
     free, busy = await world.scaler.acquire(FUNCTION, False), await world.scaler.acquire(FUNCTION, False)
-    world.scaler.release(FUNCTION, free, False)
+    world.scaler.release(free, False)
     newer = replace(FUNCTION, revision="r2")
     world.scaler.function_changed(newer)
     assert world.fleet.retired == [free.id]
-    world.scaler.release(FUNCTION, busy, False)
+    world.scaler.release(busy, False)
     assert world.fleet.retired == [free.id, busy.id]
     assert (await world.scaler.acquire(newer, False)).revision == "r2"
 
@@ -193,7 +223,7 @@ async def test_a_new_revision_retires_free_slots_now_and_busy_ones_when_they_are
 async def test_idle_slots_go_after_their_time():
     world = World(warm=1, idle_ms=20)
     slot = await world.scaler.acquire(FUNCTION, False)
-    world.scaler.release(FUNCTION, slot, False)
+    world.scaler.release(slot, False)
     reaper = asyncio.create_task(world.scaler.reap())
     async with asyncio.timeout(5):
         while not world.fleet.retired:
@@ -231,10 +261,55 @@ async def test_a_slot_whose_function_is_gone_is_retired_instead():
 async def test_a_full_fleet_gives_up_who_was_idle_longest_for_who_waits():
     world = World(warm=2, max_slots=2)
     first, second = await world.scaler.acquire(FUNCTION, False), await world.scaler.acquire(FUNCTION, False)
-    world.scaler.release(FUNCTION, first, False)
-    world.scaler.release(FUNCTION, second, False)
+    world.scaler.release(first, False)
+    world.scaler.release(second, False)
     other = asyncio.create_task(world.scaler.acquire(replace(FUNCTION, name="g"), False))
     await asyncio.sleep(0)
     assert world.fleet.retired == [first.id]
     await world.deal(1)
     assert (await other).id == "late0"
+
+
+async def test_a_call_that_ends_after_its_function_was_deleted_gives_its_slot_up():
+    world = World(warm=1)
+    slot = await world.scaler.acquire(FUNCTION, False)
+    world.scaler.function_deleted("f")
+    assert world.fleet.retired == []
+    world.scaler.release(slot, False)
+    assert world.fleet.retired == [slot.id]
+
+
+async def test_a_call_that_ends_after_its_function_was_made_anew_does_not_count_for_the_new_one():
+    function = replace(FUNCTION, reserved_concurrency=1)
+    world = World(warm=2)
+    old = await world.scaler.acquire(function, False)
+    world.scaler.function_deleted("f")
+    new = await world.scaler.acquire(replace(function, revision="r9"), False)
+    world.scaler.release(old, False)
+    assert world.fleet.retired == [old.id]
+    with pytest.raises(Throttled):
+        await world.scaler.acquire(replace(function, revision="r9"), False)
+    world.scaler.release(new, False)
+
+
+async def test_calls_that_wait_are_told_when_their_function_is_deleted():
+    world = World(wait_ms=5_000)
+    waiting = asyncio.create_task(world.scaler.acquire(FUNCTION, False))
+    await asyncio.sleep(0)
+    world.scaler.function_deleted("f")
+    with pytest.raises(NotFound):
+        await waiting
+    assert world.fleet.wanted == {"python3.11": 0}
+
+
+async def test_a_slot_that_dies_in_a_call_is_counted_down_once():
+    function = replace(FUNCTION, reserved_concurrency=1)
+    world = World(warm=2)
+    slot = await world.scaler.acquire(function, False)
+    slot.dead = True
+    world.opener.on_dead[slot.id](slot)
+    world.scaler.release(slot, False)
+    other = await world.scaler.acquire(function, False)
+    assert other is not slot
+    with pytest.raises(Throttled):
+        await world.scaler.acquire(function, False)

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- recover(F; consumer, cursor) → {next cursor (0-0: done), how many}
+-- recover(F; consumer, cursor, held ids …) → {next cursor (0-0: done), how many}
 --
--- Puts everything that is leased, by whomever, back into F:delayed as due since ever, at no cost to it; what a lease
--- reads next. Consumers that have nothing pending any more are removed.
+-- Puts everything that is leased, by whomever, and not held, back into F:delayed as due since ever, at no cost to it;
+-- what a lease reads next. Consumers that have nothing pending any more are removed.
 --
 --   F:queue    stream; XAUTOCLAIM may find nothing and still have more to look through
 --   F:delayed  what waits for a retry is pending too, and stays as it is
@@ -10,7 +10,10 @@
 
 local F, consumer, cursor = KEYS[1], ARGV[1], ARGV[2]
 local queue, delayed = F .. ':queue', F .. ':delayed'
-local count = 0
+local count, held = 0, {}
+for i = 3, #ARGV do
+  held[ARGV[i]] = true
+end
 
 if redis.call('EXISTS', queue) == 0 then
   return {'0-0', 0}
@@ -25,7 +28,7 @@ for _, item in ipairs(claimed[2]) do
   if redis.call('EXISTS', key) == 0 then
     redis.call('XACK', queue, 'dispatch', item[1])
     redis.call('XDEL', queue, item[1])
-  elseif not redis.call('ZSCORE', delayed, id) then
+  elseif not held[id] and not redis.call('ZSCORE', delayed, id) then
     if redis.call('HGET', key, 'token') ~= '' then
       redis.call('HINCRBY', key, 'attempts', -1)
     end

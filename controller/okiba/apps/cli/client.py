@@ -76,6 +76,7 @@ class OkibaClient:
             f"http://127.0.0.1:{installation.s3_port}",
             credentials.admin_access_key,
             credentials.admin_secret_key,
+            installation.region,
         )
 
     # --- Okiba's own API --------------------------------------------------------------------------------------------
@@ -91,6 +92,17 @@ class OkibaClient:
     def function(self, name: str) -> dict[str, Any]:
         """A function's whole record."""
         return self.get_json(function_path(name))
+
+    def require_function(self, name: str) -> None:
+        """Returns if there is such a function.
+
+        Raises:
+            NotFound: There is none.
+        """
+        try:
+            self.function(name)
+        except errors.NotFound as error:
+            raise errors.NotFound(f"Function not found: {name}") from error
 
     def _request(
         self, method: str, path: str, query: Query, body: Mapping[str, object] | None, wait_s: float

@@ -15,7 +15,12 @@ from okiba.apps.cli.client import OkibaClient
 from okiba.apps.cli.deployment import Deployed, Deployment
 from okiba.apps.cli.options import json_option, state_option
 from okiba.apps.cli.output import command_line
+from okiba.apps.local.state import read_installation
 from okiba.core.errors import InvalidParameter, NotFound
+from okiba.core.names import Home
+from okiba.settings import Settings
+
+DEFAULT_HOME: Final = Home(Settings().region, Settings().account_id)
 
 TEMPLATES: Final = ("template.yaml", "template.yml")
 
@@ -36,7 +41,9 @@ def deploy(state: Path, folder: Path, stack: str | None, parameters: tuple[str, 
     change what the functions mean are refused, with their lines.
     """
     client = OkibaClient.from_state(state)
-    plan = plan_of(folder, stack, parameters)
+    installation = read_installation(state)
+    home = Home(installation.region, installation.account_id)
+    plan = plan_of(folder, stack, parameters, home)
     for warning in plan.warnings:
         click.echo(f"warning: {warning}", err=True)
     deployment = Deployment(client, plan, lambda line: click.echo(line, err=True))
@@ -47,17 +54,19 @@ def deploy(state: Path, folder: Path, stack: str | None, parameters: tuple[str, 
     click.echo(json.dumps(_as_json(plan, done), indent=2) if as_json else _summary(state, plan, done))
 
 
-def plan_of(folder: Path, stack: str | None, parameters: Sequence[str] = ()) -> Plan:
+def plan_of(folder: Path, stack: str | None, parameters: Sequence[str] = (), home: Home = DEFAULT_HOME) -> Plan:
     """The plan of the template in a folder.
 
     Args:
         folder: Or the template's own path.
         parameters: Each `NAME=VALUE`.
+        home: Region and account that ARNs name.
 
     Raises:
         CallerError: There is no template, or it is refused.
     """
     # The YAML parser is needed by no other command.
+    from okiba.adapters.local_python import find_interpreter
     from okiba.adapters.sam_template import read_plan
 
     template = _template(folder)
@@ -66,7 +75,14 @@ def plan_of(folder: Path, stack: str | None, parameters: Sequence[str] = ()) -> 
         raise InvalidParameter(
             f"--stack must be 1 to 32 letters, digits and hyphens, and begin with no hyphen: {name!r}"
         )
-    return read_plan(template, name, dict(_pair(parameter) for parameter in parameters))
+    return read_plan(
+        template,
+        name,
+        dict(_pair(parameter) for parameter in parameters),
+        region=home.region,
+        account=home.account_id,
+        is_installed=lambda runtime: find_interpreter(runtime) is not None,
+    )
 
 
 def _template(folder: Path) -> Path:

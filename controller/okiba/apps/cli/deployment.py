@@ -280,5 +280,7 @@ def _progress(record: dict[str, Any]) -> str:
     layer = record.get("layer") or {}
     phase = layer.get("phase", "ready")
     if phase != "ready":
-        return f"layer {phase}" + (f": {layer['progress']}" if layer.get("progress") else "")
+        progress = f": {layer['progress']}" if layer.get("progress") else ""
+        said = str(layer.get("error") or "").strip().splitlines()
+        return f"layer {phase}{progress}" + (f" (the last attempt failed: {said[-1]})" if said else "")
     return str(record.get("state_reason") or record.get("last_update_reason") or "being prepared")

@@ -30,6 +30,8 @@ def list_dead_letters(state: Path, name: str | None, *, as_json: bool) -> None:
     client = OkibaClient.from_state(state)
     names = [name] if name else client.function_names()
     letters = [{"function": each, **letter} for each in names for letter in _dead_letters(client, each)]
+    if name and not letters:
+        client.require_function(name)  # those of a deleted function can be listed while they are kept
     if as_json:
         click.echo(json.dumps(letters, indent=2))
     elif not letters:

@@ -160,6 +160,8 @@ def _chunks(client: OkibaClient, name: str, *, follow: bool) -> Iterator[dict[st
     while True:
         answer = client.get_json(path, {"after": after, "wait_ms": wait_ms}, ANSWER_S + wait_ms / 1000)
         yield from answer["chunks"]
+        if not after and not answer["chunks"]:
+            client.require_function(name)  # output of a deleted function can be read while it is kept
         if answer["chunks"]:
             after = answer["chunks"][-1]["id"]
         elif not follow:
@@ -188,12 +190,16 @@ def _age_s(since: str) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask; needed when not on a terminal.")
 @state_option
 def delete(state: Path, name: str, *, yes: bool) -> None:
-    """Delete the function NAME with its queue and dead letters; its logs stay for 7 days, its buckets for ever."""
+    """Delete the function NAME and the events that wait for it.
+
+    Its logs and dead letters stay for 7 days: `okiba logs NAME` and `okiba dlq list NAME` go on showing them. Buckets
+    stay for ever.
+    """
     client = OkibaClient.from_state(state)
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidParameter(f"deleting {name} needs --yes when nobody can be asked")
         client.lambda_call("get_function", FunctionName=name)
-        click.confirm(f"Delete the function {name}, its queue and its dead letters?", abort=True)
+        click.confirm(f"Delete the function {name} and the events that wait for it?", abort=True)
     client.lambda_call("delete_function", FunctionName=name)
-    click.echo(f"{name} is deleted; buckets stay as they are")
+    click.echo(f"{name} is deleted; its logs and dead letters stay for 7 days, its buckets as they are")

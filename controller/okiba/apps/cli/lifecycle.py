@@ -16,7 +16,13 @@ import click
 
 from okiba.apps.cli.options import state_option
 from okiba.apps.local.credentials import read_credentials
-from okiba.apps.local.state import lock_holder, prepare_folders, read_installation, remove_sockets_folder
+from okiba.apps.local.state import (
+    known_installation,
+    lock_holder,
+    prepare_folders,
+    read_installation,
+    remove_sockets_folder,
+)
 from okiba.core.errors import PlatformError
 
 DOWN_S: Final = 30.0
@@ -76,6 +82,7 @@ def _detach(state: Path) -> None:
     from okiba.apps.local.processes import keep_small
     from okiba.apps.local.tools import ensure_minio, find_valkey
 
+    known_installation(state)  # refused as it is, before anything is written
     find_valkey()
     ensure_minio(os.environ, click.echo)  # may take minutes: here it can be watched, and interrupted
     read_end, write_end = os.pipe()
@@ -158,6 +165,7 @@ def env(state: Path) -> None:
     """Print export lines for a shell: eval "$(okiba env)" points boto3 and the aws CLI at Okiba and its MinIO."""
     for name, value in aws_environment(state).items():
         click.echo(f"export {name}={shlex.quote(value)}")
+    click.echo("unset AWS_SESSION_TOKEN")  # that of another account's key would go along with ours
 
 
 def aws_environment(state: Path) -> dict[str, str]:
@@ -168,5 +176,5 @@ def aws_environment(state: Path) -> dict[str, str]:
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{installation.s3_port}",
         "AWS_ACCESS_KEY_ID": credentials.admin_access_key,
         "AWS_SECRET_ACCESS_KEY": credentials.admin_secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": installation.region,
     }

@@ -56,18 +56,20 @@ def packed(folder: Path) -> Package:
     """The package of everything in a folder.
 
     Raises:
-        InvalidParameter: The folder is empty or too large, or holds something that is neither file nor folder.
+        InvalidParameter: The folder is empty or too large, or holds something that is neither file nor folder, or
+            cannot be read, or has a name that is not UTF-8.
     """
     buffer = io.BytesIO()
     unzipped = 0
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in _files(folder):
-            unzipped += path.stat().st_size
+            content, executable = _content(path)
+            unzipped += len(content)
             if unzipped > MAX_UNZIPPED:
                 raise InvalidParameter(
                     f"{folder} holds more than {MAX_UNZIPPED} bytes, the most that a function may have"
                 )
-            _write(archive, path.relative_to(folder).as_posix(), path.read_bytes(), _is_executable(path))
+            _write(archive, path.relative_to(folder).as_posix(), content, executable)
     if not archive.filelist:
         raise InvalidParameter(f"{folder} has no files to package")
     if buffer.tell() > MAX_ZIPPED:
@@ -85,7 +87,7 @@ def packed_inline(code: str) -> Package:
 
 def _files(folder: Path) -> Iterator[Path]:
     """Every file below the folder, in an order that does not depend on the file system."""
-    for path in sorted(folder.iterdir(), key=lambda entry: os.fsencode(entry.name)):
+    for path in _entries(folder):
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
             if path.name not in LEFT_OUT:
@@ -97,6 +99,34 @@ def _files(folder: Path) -> Iterator[Path]:
             raise InvalidParameter(f"{path} is {kind}; a package has only files and folders")
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    for entry in entries:
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(entry).decode(errors="backslashreplace")
+            raise InvalidParameter(f"the name of {shown} is not UTF-8, as names in a package must be") from error
+    return entries
+
+
+def _content(path: Path) -> tuple[bytes, bool]:
+    """A file's bytes, and whether it is executable."""
+    try:
+        if path.stat().st_size > MAX_UNZIPPED:
+            raise InvalidParameter(f"{path} alone holds more than {MAX_UNZIPPED} bytes, the most a function may have")
+        return path.read_bytes(), bool(path.stat().st_mode & stat.S_IXUSR)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidParameter:
+    return InvalidParameter(f"{path} cannot be read: {error.strerror}")
+
+
 def _write(archive: zipfile.ZipFile, name: str, content: bytes, executable: bool) -> None:
     entry = zipfile.ZipInfo(name, _EPOCH)
     entry.create_system = 3  # Unix, whichever system packs
@@ -105,14 +135,12 @@ def _write(archive: zipfile.ZipFile, name: str, content: bytes, executable: bool
     archive.writestr(entry, content)
 
 
-def _is_executable(path: Path) -> bool:
-    return bool(path.stat().st_mode & stat.S_IXUSR)
-
-
 def _requirements(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise InvalidParameter(f"{path} is not a text in UTF-8: {error}") from error

@@ -1,7 +1,6 @@
 """Who calls, and may he: SigV4 against the keys that Okiba issued, then the caller's own statements.
 
-Every request of the public port passes here before its body means anything. Whether a key is unknown or its secret
-wrong is answered alike.
+Every request of the public port passes here before its body means anything.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from okiba.flow.catalogue import Catalogue
 from okiba.ports import Principal
 
 ADMIN: Final = "admin"
+SERVICE: Final = "lambda"
 _NOBODY: Final = Principal("", "", "", enabled=False)
 EVERYONE: Final = Principal("", "", ADMIN)
 _NO_SECRET: Final = "0" * 40
@@ -29,7 +29,8 @@ class Access:
         clock: Wall clock in seconds.
     """
 
-    def __init__(self, catalogue: Catalogue, signatures: bool, clock: Callable[[], float]) -> None:
+    def __init__(self, catalogue: Catalogue, signatures: bool, clock: Callable[[], float], region: str) -> None:
+        self._region = region
         self._catalogue = catalogue
         self._signatures = signatures
         self._clock = clock
@@ -42,7 +43,7 @@ class Access:
         """
         if not self._signatures:
             return None
-        claim = sigv4.read_claim(head.headers, head.query, self._clock())
+        claim = sigv4.read_claim(head.headers, head.query, self._clock(), self._region, SERVICE)
         principal = self._catalogue.principal(claim.access_key)
         if principal is None or not principal.enabled:
             raise AccessDenied("The security token included in the request is invalid.", "UnrecognizedClientException")

@@ -18,7 +18,8 @@ from okiba.adapters.package_zip import Package
 from okiba.adapters.s3_store import MAX_PACKAGE, code_key
 from okiba.apps.gateway.lambda_fields import text
 from okiba.apps.gateway.services import ControlServices
-from okiba.core.errors import InvalidParameter, NotFound, RequestTooLarge, Unsupported
+from okiba.core.errors import AccessDenied, InvalidParameter, NotFound, RequestTooLarge, Unsupported
+from okiba.core.s3_policy import PLATFORM_BUCKET
 
 MAX_UPLOAD: Final = 69_905_067
 """Lambda's limit of a request with code: 50 MB in base64."""
@@ -122,6 +123,8 @@ def _place(code: Mapping[str, Any]) -> BucketObject:
     if not code.get("S3Bucket") or not code.get("S3Key"):
         raise InvalidParameter("Please provide a source for function code.")
     bucket = text(63, r"[0-9A-Za-z\.\-_]{2,62}[0-9A-Za-z\-_]")(code["S3Bucket"], "S3Bucket")
+    if bucket == PLATFORM_BUCKET:
+        raise AccessDenied(f"bucket {bucket} is the platform's own; no function's code is taken from it")
     version = text(1024)(code.get("S3ObjectVersion") or "", "S3ObjectVersion")
     return BucketObject(bucket, text(1024)(code["S3Key"], "S3Key"), version)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +40,7 @@ SUFFIX: Final = "/invocations"
 MAX_SYNC: Final = 6_291_456
 MAX_ASYNC: Final = 1_048_576
 MAX_CONTEXT: Final = 3_583
+MAX_TRACE: Final = 512
 CHECKED_HERE: Final = 256 * 1024
 """Up to here the gateway checks that a payload is JSON (0.5 ms at most); a larger one the worker checks, who reads it
 anyway, so that nobody else's call waits behind it."""
@@ -122,7 +122,7 @@ class InvokeApi:
             invoked_arn,
             kind == "Event",
             _client_context(headers.get("x-amz-client-context")),
-            headers.get("x-amzn-trace-id", ""),
+            headers.get("x-amzn-trace-id", "")[:MAX_TRACE],
         )
         if kind == "RequestResponse":
             return await self._run(headers, function, invocation, accepted_s)
@@ -194,7 +194,7 @@ def _client_context(header: str | None) -> bytes:
         raise InvalidParameter(f"X-Amz-Client-Context must be at most {MAX_CONTEXT} bytes, got {len(header)}")
     try:
         context = base64.b64decode(header, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii's, or a character beyond ASCII
         raise InvalidParameter(f"X-Amz-Client-Context must be base64: {error}") from error
     if not isinstance(parsed := strict_json.parsed(context), dict):
         raise InvalidRequestContent(f"X-Amz-Client-Context must be a JSON object, got {type(parsed).__name__}")

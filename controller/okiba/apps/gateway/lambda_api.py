@@ -60,6 +60,7 @@ class LambdaApi:
         router = APIRouter()
         router.add_api_route(FUNCTIONS, self.create, methods=["POST"])
         router.add_api_route(FUNCTIONS, self.list, methods=["GET"])
+        router.add_api_route(FUNCTIONS + "/", self.list, methods=["GET"])  # as older SDKs ask
         router.add_api_route(FUNCTIONS + "/{name}", self.get, methods=["GET"])
         router.add_api_route(FUNCTIONS + "/{name}", self.delete, methods=["DELETE"])
         router.add_api_route(FUNCTIONS + "/{name}/code", self.update_code, methods=["PUT"])
@@ -149,6 +150,7 @@ class LambdaApi:
         if reference.qualifier:
             raise InvalidParameter(f"{LATEST} version cannot be deleted without deleting the function.")
         found = await services.registry.delete(reference.name)
+        await services.make_known(reference.name)
         await services.queue.forget(reference.name)
         await services.logs.forget(reference.name)
         for principal in await services.keys.all():
@@ -206,6 +208,7 @@ class LambdaApi:
         except PreconditionFailed:
             await services.keys.delete(owner.access_key)
             raise _exists(name) from None
+        await services.make_known(name)
         return function
 
     def _with_code(self, present: Function, package: Package) -> Function:

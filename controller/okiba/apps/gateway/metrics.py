@@ -93,7 +93,9 @@ class Metrics:
 
     def forget(self, name: str) -> None:
         """A deleted function's numbers go, or they would pile up for ever."""
-        if self._functions.pop(name, None) is None:
-            return
-        for metric in (self._invocations, self._errors, self._losses, self._cold, self._duration):
-            metric.remove(name)
+        self._functions.pop(name, None)
+        for metric in (
+            *(self._invocations, self._errors, self._losses, self._cold, self._duration),
+            *(self.throttles, self.queue_depth, self.queue_age, self.slots),
+        ):
+            metric.remove_by_labels({"function": name})

@@ -18,6 +18,7 @@ from okiba.core.errors import NotFound
 from okiba.core.function import Function, to_prepare
 from okiba.core.layer import layer_of
 from okiba.core.names import resolve
+from okiba.core.preparation import given_up
 from okiba.ports import DeadLetter, LogChunk, Quarantined
 
 ROOT: Final = "/okiba/v1"
@@ -56,7 +57,7 @@ class OkibaApi:
         return answer_json(await self._told(await self._services.existing(self._name(name))))
 
     async def attach(self, name: str, request: Request) -> Response:
-        """Replaces bindings, statements and layer; the same ones again change nothing."""
+        """Replaces bindings, statements and layer; the same ones again change nothing, unless they were refused."""
         require_admin(request)
         wanted = attachments(await json_body(request, "PutAttachments"))
         function = await self._services.edit(self._name(name), lambda present: self._attached(present, wanted))
@@ -107,7 +108,10 @@ class OkibaApi:
         return resolve(reference, self._services.home).name
 
     def _attached(self, present: Function, wanted: Attachments) -> Function:
-        """With these attachments; a new revision, and the controller's work, only if something is different."""
+        """With these attachments; a new revision, and the controller's work, only if something is different.
+
+        Or if the present one was refused: deploying the same again is how a user has it tried again.
+        """
         changed = attached(present, wanted)
         layer = None
         if wanted.requirements.strip():
@@ -115,10 +119,8 @@ class OkibaApi:
                 wanted.requirements, present.runtime, self._services.platform, allow_source=wanted.allow_source
             )
         changed = replace(changed, layer=layer)
-        if changed == present:
-            return present
         told = replace(present, warnings=wanted.warnings, managed_by=wanted.managed_by)
-        if changed == told:
+        if changed == told and not given_up(present):
             return told
         return to_prepare(replace(changed, last_modified_ms=self._services.now_ms()), str(uuid.uuid4()), present)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from okiba.adapters.redis_conditions import PERIODS_S, Condition, RedisConditions
 from okiba.core.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from okiba.apps.gateway.process import Gateway
 
-CONDITIONS: Final = "okiba:conditions"
+MISSED: Final = 3
+"""A part that has not said anything for so many of its periods is told as silent, whatever it said last."""
 
 
 async def status(gateway: Gateway) -> Mapping[str, Any]:
@@ -21,14 +23,14 @@ async def status(gateway: Gateway) -> Mapping[str, Any]:
         depths = await gateway.queue.depths(names)
         dead = await gateway.queue.dead_counts(names)
         quarantine = await gateway.inbox.quarantined(1)
-        conditions = await _conditions(gateway)
+        conditions = await RedisConditions(gateway.link).all()
     except StoreUnavailable as error:
         return {"components": {"redis": {"ok": False, "message": str(error)}}, "functions": _functions(gateway, {}, {})}
     return {
         "components": {
             "redis": {"ok": True, "message": "answers"},
             "fleet": _fleet(gateway),
-            **conditions,
+            **shown(conditions, time.time_ns() // 1_000_000),
         },
         "functions": _functions(gateway, depths, dead),
         "warm_slots": gateway.fleet.warm(),
@@ -44,10 +46,20 @@ def _fleet(gateway: Gateway) -> dict[str, object]:
     return {"ok": connected, "message": "the controller deals slots" if connected else "no link to the controller"}
 
 
-async def _conditions(gateway: Gateway) -> dict[str, Any]:
-    """What the controller and the jobs say of themselves and of MinIO."""
-    told = await gateway.link.call("HGETALL", CONDITIONS)
-    return {name.decode(): json.loads(text) for name, text in zip(told[::2], told[1::2], strict=True)}
+def shown(conditions: Mapping[str, Condition], now_ms: int) -> dict[str, dict[str, object]]:
+    """What the controller and the jobs said of themselves and of MinIO, each with how long ago that was."""
+    longest_s = max(PERIODS_S.values())
+    return {
+        part: _shown(condition, (now_ms - condition.at_ms) / 1000, PERIODS_S.get(part, longest_s))
+        for part, condition in conditions.items()
+    }
+
+
+def _shown(condition: Condition, age_s: float, period_s: float) -> dict[str, object]:
+    seconds_ago = max(0, round(age_s))
+    if age_s > MISSED * period_s:
+        return {"ok": False, "message": f"silent for {seconds_ago} s", "seconds_ago": seconds_ago}
+    return {"ok": condition.ok, "message": condition.message, "seconds_ago": seconds_ago}
 
 
 def _functions(

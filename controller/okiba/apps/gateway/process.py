@@ -129,7 +129,7 @@ class Gateway:
 
     def public_app(self) -> PublicApp:
         """The public port's application."""
-        access = Access(self.catalogue, self._settings.require_signatures, time.time)
+        access = Access(self.catalogue, self._settings.require_signatures, time.time, self._settings.region)
         invoke = InvokeApi(
             self.catalogue,
             access,
@@ -160,6 +160,7 @@ class Gateway:
             layer=self.layers.read,
             status=lambda: overview.status(self),
             recent=self.recent,
+            changed=self.catalogue.refresh,
             now_ms=_now_ms,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ IDLE_S: Final = 75.0
 SWEEP_S: Final = 5.0
 LINGER_S: Final = 1.0
 """How long what follows unreadable bytes is still read, and dropped."""
+
+WRITING_S: Final = 60.0
+"""How long a client may take to read an answer."""
+MAX_PIPELINED: Final = 32
+"""Requests that may wait behind the one being answered."""
+
+log = logging.getLogger(__name__)
 
 _STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -78,9 +86,12 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiting: list[tuple[Call | OkibaError, bool]] = []
+        self._last = False  # nothing that comes from now on is a request
         self.task: asyncio.Task[None] | None = None
         self.since = server.now()
         self.phase = "idle"
+        self._taken = asyncio.Event()
+        self._taken.set()
         self._begin()
 
     def _begin(self) -> None:
@@ -92,7 +103,6 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._file: IO[bytes] | None = None
         self._length = 0
-        self._refused: OkibaError | None = None
 
     # --- asyncio ----------------------------------------------------------------------------------------------------
 
@@ -106,13 +116,26 @@ class Connection(asyncio.Protocol):
         del exc
         self._transport = None
         self._waiting.clear()
+        self._taken.set()
         self._server.connections.discard(self)
         if self._file is not None:
             self._file.close()
 
+    def pause_writing(self) -> None:
+        """Asyncio's: the client does not read; then he is not read from either."""
+        self._taken.clear()
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Asyncio's: the client has read on."""
+        self._taken.set()
+        if self._transport is not None and not self._waiting and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def data_received(self, data: bytes) -> None:
         """Asyncio's: bytes came."""
-        if self.phase == "failed":
+        if self._last:
             return
         try:
             self._parser.feed_data(data)
@@ -124,18 +147,14 @@ class Connection(asyncio.Protocol):
             self.phase, self.since = "head", self._server.now()
 
     def _fail(self, reason: str) -> None:
-        """The bytes are no HTTP: told once, and nothing after them can be understood.
+        """The bytes are no HTTP, and nothing after them can be understood."""
+        self._refuse(InvalidRequestContent(f"the request could not be read as HTTP/1.1: {reason}"))
 
-        What is still on its way is read and dropped for a moment: closing at once would reset the connection, and the
-        client would never see why.
-        """
-        if self._transport is None or self._transport.is_closing():
-            return
-        error = InvalidRequestContent(f"the request could not be read as HTTP/1.1: {reason}")
-        self._transport.write(_rendered(error_reply(error, new_request_id()), close=True))
-        self._transport.write_eof()
-        self.phase = "failed"
-        self._server.loop.call_later(LINGER_S, self._transport.close)
+    def _refuse(self, error: OkibaError) -> None:
+        """Answers, in its turn, without reading any further; the connection ends with that."""
+        if not self._last:
+            self._last = True
+            self._do(error, keep_alive=False)
 
     # --- httptools --------------------------------------------------------------------------------------------------
 
@@ -146,6 +165,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
+        if self._head is not None:
+            return  # a trailer: nothing that was decided by the head is decided anew
         self._count(len(name) + len(value))
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         known = self._headers.get(key)
@@ -159,7 +180,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         head = self._head = Head(self._parser.get_method().decode("latin-1"), self._target, self._headers)
-        self.phase, self.since = "body", self._server.now()
+        if self.task is None:
+            self.phase, self.since = "body", self._server.now()
         try:
             if head.method == "CONNECT" or self._parser.get_http_version() not in {"1.1", "1.0"}:
                 raise InvalidRequestContent("expected an HTTP/1.1 request to a path of this server")
@@ -169,19 +191,18 @@ class Connection(asyncio.Protocol):
             if announced.isdigit() and int(announced) > self._admission.limit:
                 raise self._too_large(int(announced))
         except OkibaError as error:
-            self._refused = error
+            self._refuse(error)
             return
         if head.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
             self._transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body; of a refused request it is thrown away, so that the answer can be read."""
+        """A piece of the body."""
         self._length += len(body)
-        if self._refused is not None:
+        if self._last:
             return
         if self._length > self._admission.limit:
-            self._refused = self._too_large(self._length)
-            self._chunks.clear()
+            self._refuse(self._too_large(self._length))
         elif self._file is not None:
             self._file.write(body)
         else:
@@ -196,81 +217,108 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._last or self._head is None:
+            return
         keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        work: Call | OkibaError
-        if self._refused is not None or self._head is None:
-            work = self._refused or InvalidRequestContent("a request without head")
-        elif self._file is not None:
+        if self._file is not None:
             self._file.seek(0)
-            work = Call(self._head, self._file)
+            call = Call(self._head, self._file)
         else:
-            work = Call(self._head, self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
+            call = Call(self._head, self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
         self._begin()
+        self._last = not keep_alive
+        self._do(call, keep_alive)
+
+    def _do(self, work: Call | OkibaError, keep_alive: bool) -> None:
+        """Answers it now, or when those before it have been answered."""
         if self.task is None:
             self.phase = "busy"
             self.task = self._server.loop.create_task(self._serve(work, keep_alive))
-        else:
-            self._waiting.append((work, keep_alive))
-            if self._transport is not None:
-                self._transport.pause_reading()
+            return
+        self._waiting.append((work, keep_alive))
+        if self._transport is not None:
+            self._transport.pause_reading()
+        if len(self._waiting) > MAX_PIPELINED:
+            self._last = True  # what follows is not read
 
     # --- answering --------------------------------------------------------------------------------------------------
 
     async def _serve(self, work: Call | OkibaError, keep_alive: bool) -> None:
         while True:
-            try:
-                reply = (
-                    error_reply(work, new_request_id()) if isinstance(work, OkibaError) else await self._answer(work)
-                )
-            except asyncio.CancelledError:
-                break
+            bare = isinstance(work, Call) and work.head.method == "HEAD"
+            reply = await self._answer(work)
             close = not keep_alive or self._server.closing
-            self._write(reply, close=close)
+            self._write(reply, close=close, bare=bare)
+            if not self._taken.is_set():
+                self.phase, self.since = "writing", self._server.now()
+                await self._taken.wait()  # nothing more for who does not read what he has been told
             if close or not self._waiting:
                 break
+            self.phase = "busy"
             work, keep_alive = self._waiting.pop(0)
         self.task = None
         self.phase, self.since = "idle", self._server.now()
-        if self._transport is not None and not self._transport.is_reading():
+        if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
 
-    async def _answer(self, call: Call) -> Reply:
+    async def _answer(self, work: Call | OkibaError) -> Reply:
+        if isinstance(work, OkibaError):
+            return error_reply(work, new_request_id())
         try:
-            return await self._server.application.answer(call)
+            return await self._server.application.answer(work)
         except OkibaError as error:
             return error_reply(error, new_request_id())
+        except Exception:  # the loop of a connection: its client is told, the log has it, others go on
+            request_id = new_request_id()
+            log.exception("a request broke", extra={"path": work.head.path, "request_id": request_id})
+            return error_reply(OkibaError("internal error; the gateway's log has the details"), request_id)
         finally:
-            if not isinstance(call.body, bytes):
-                call.body.close()
+            if not isinstance(work.body, bytes):
+                work.body.close()
 
-    def _write(self, reply: Reply, *, close: bool) -> None:
+    def _write(self, reply: Reply, *, close: bool, bare: bool) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        transport.write(_rendered(reply, close=close))
-        if close:
+        transport.write(_rendered(reply, close=close, bare=bare))
+        if close and self._last:
+            # What is still on its way is read and dropped for a moment: closing at once would reset the connection,
+            # and the client might never see why.
+            transport.write_eof()
+            self._server.loop.call_later(LINGER_S, transport.close)
+        elif close:
             transport.close()
 
     def overdue(self, now: float) -> bool:
         """Whether the client has had all the time he may have."""
-        allowed = {"idle": IDLE_S, "head": HEAD_S, "body": BODY_S}.get(self.phase)
+        allowed = {"idle": IDLE_S, "head": HEAD_S, "body": BODY_S, "writing": WRITING_S}.get(self.phase)
         return allowed is not None and now - self.since > allowed
 
+    def abort(self) -> None:
+        """Ends the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def end(self) -> None:
-        """Closes the connection; an answer on its way is finished."""
-        if self._transport is not None and self.task is None:
+        """Closes the connection; an answer that is being made is finished."""
+        if self._transport is None:
+            return
+        if self.phase == "writing":
+            self.abort()
+        elif self.task is None:
             self._transport.close()
 
 
-def _rendered(reply: Reply, *, close: bool) -> bytes:
-    """The answer's bytes."""
+def _rendered(reply: Reply, *, close: bool, bare: bool) -> bytes:
+    """The answer's bytes; to HEAD it is told without its body."""
     parts = [_STATUS[reply.status]]
     for name, value in reply.headers:
         parts += (name, b": ", value, b"\r\n")
     if close:
         parts.append(b"connection: close\r\n")
     parts.append(b"content-length: %d\r\n\r\n" % len(reply.body) if reply.status != 204 else b"\r\n")
-    parts.append(reply.body)
+    if not bare:
+        parts.append(reply.body)
     return b"".join(parts)
 
 
@@ -315,3 +363,5 @@ class Server:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
                     await asyncio.gather(*running, return_exceptions=True)
+        for connection in list(self.connections):
+            connection.abort()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from fastapi import Request, Response
 from okiba.adapters.s3_store import S3Store
 from okiba.apps.gateway.access import ADMIN
 from okiba.core import policy, strict_json
-from okiba.core.errors import AccessDenied, Conflict, NotFound, PreconditionFailed, RequestTooLarge
+from okiba.core.errors import AccessDenied, Conflict, NotFound, PlatformError, PreconditionFailed, RequestTooLarge
 from okiba.core.function import Function
 from okiba.core.layer import LayerIntent
 from okiba.core.names import Home
@@ -24,6 +25,12 @@ from okiba.settings import Settings
 
 MAX_BODY = 128 * 1024  # of every request but those that carry code; parsed in the loop: 5 ms at worst, measured
 _ATTEMPTS = 5
+
+log = logging.getLogger(__name__)
+
+
+async def _nobody(_name: str) -> None:
+    """For a control plane without a data path beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class ControlServices:
         status: The whole answer of `GET /okiba/v1/status`.
         recent: A function's last invocations in this process, oldest first.
         now_ms: Wall clock.
+        changed: Told each function's name that was written, and awaited before the request is answered, so that this
+            process knows what its caller has just done.
         readers: How many packages may be read at a time; each takes a core for up to two seconds.
     """
 
@@ -57,6 +66,7 @@ class ControlServices:
     status: Callable[[], Awaitable[Mapping[str, Any]]]
     recent: Callable[[str], Sequence[Mapping[str, object]]]
     now_ms: Callable[[], int]
+    changed: Callable[[str], Awaitable[None]] = _nobody
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
     @property
@@ -97,11 +107,19 @@ class ControlServices:
                 await self.registry.put(wanted, replaces=present.revision)
             except PreconditionFailed:
                 continue
+            await self.make_known(name)
             return wanted
         raise Conflict(
             "The operation cannot be performed at this time. An update is in progress for resource: "
             f"{self.home.arn(name)}"
         )
+
+    async def make_known(self, name: str) -> None:
+        """Tells the rest of the process that the function was written; that it cannot look now undoes no write."""
+        try:
+            await self.changed(name)
+        except PlatformError as error:
+            log.warning("a change is not seen at once", extra={"function": name, "reason": str(error)})
 
     async def authorise(self, request: Request, action: str, resource: str) -> None:
         """Returns if the caller may do this.

@@ -23,8 +23,8 @@ from okiba.apps.local.state import (
     FolderLock,
     Installation,
     ensure_sockets_folder,
+    known_installation,
     prepare_folders,
-    read_installation,
     remove_sockets_folder,
     write_installation,
 )
@@ -92,6 +92,7 @@ def run(state_dir: Path, ports: Ports, options: Options, report_descriptor: int 
     report = Report(report_descriptor)
     log_to_stderr(options.log_level or os.environ.get("OKIBA_LOG_LEVEL", "info"))
     try:
+        known_installation(state_dir)  # refused as it is, before anything is written
         prepare_folders(state_dir)
         with FolderLock(state_dir):
             _run_locked(state_dir, ports, options, report)
@@ -102,12 +103,14 @@ def run(state_dir: Path, ports: Ports, options: Options, report_descriptor: int 
 
 def _run_locked(state_dir: Path, ports: Ports, options: Options, report: Report) -> None:
     environment = dict(os.environ)
-    known = read_installation(state_dir) if (state_dir / "okiba.json").exists() else None
+    known = known_installation(state_dir)
     gateway, admin, s3 = _settled_ports(known, ports)
     valkey, minio = find_valkey(), ensure_minio(environment, report.say)
     credentials = ensure_credentials(state_dir)
     sockets = ensure_sockets_folder(known.sockets if known else None, environment)
-    installation = Installation(gateway, admin, s3, sockets)
+    home = {name: environment.get(f"OKIBA_{name.upper()}") for name in ("region", "account_id")}
+    chosen = {name: value for name, value in home.items() if value}
+    installation = Installation(gateway, admin, s3, sockets, **chosen)
     write_installation(state_dir, installation)
     try:
         lifeline_read, lifeline_write = os.pipe()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG: Final = 1
 
@@ -36,11 +39,17 @@ def start_time(pid: int) -> int | None:
     return None if state in "ZX" else int(fields[18])
 
 
-def keep_small(log: Path) -> None:
-    """Cuts a log that has grown too large; its writers append, so they go on at the new end."""
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.with_suffix(".log.1").write_bytes(log.read_bytes())
-        os.truncate(log, 0)
+def keep_small(path: Path) -> None:
+    """Cuts a log that has grown too large; its writers append, so they go on at the new end.
+
+    Where that cannot be (a full disk), the log stays as it is: nothing ends over it.
+    """
+    try:
+        if path.exists() and path.stat().st_size > LOG_BYTES:
+            path.with_suffix(".log.1").write_bytes(path.read_bytes())
+            os.truncate(path, 0)
+    except OSError as error:
+        log.warning("a log cannot be cut", extra={"log": str(path), "error": str(error)})
 
 
 def last_lines(log: Path, count: int = 5) -> str:
@@ -106,7 +115,11 @@ class Process:
                 preexec_fn=die_with_parent,  # holds for the thread that forks: here always the main one
             )
         self._ended = asyncio.Event()
-        self._watch = DeathWatch(self._popen.pid, self._died)
+        try:
+            self._watch = DeathWatch(self._popen.pid, self._died)
+        except OSError:
+            self._died()  # what cannot be watched must not run
+            raise
 
     @property
     def pid(self) -> int:

@@ -1,6 +1,7 @@
 """The state folder: where it is, what is in it, and who holds it.
 
-    okiba.json    {"format": 1, "gateway_port", "admin_port", "s3_port", "sockets"}
+    okiba.json    {"format": 1, "gateway_port", "admin_port", "s3_port", "sockets",
+                  "region", "account_id"}
     lock          held (flock) by the supervisor for as long as it lives; its content is that process's id
 
 Everything else in the folder belongs to the process that writes it (DESIGN.md has the list). Whoever changes what the
@@ -22,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from okiba.core.errors import Conflict, InvalidRequestContent, NotFound, OkibaError, Unsupported
+from okiba.settings import Settings
 
 FORMAT: Final = 1
 
@@ -37,12 +39,15 @@ class Installation:
 
     Args:
         sockets: A short folder, only its owner's, that holds every unix socket; made anew when it is gone.
+        region: Of its last start, as is the account; what a folder of an earlier release does not say is the default.
     """
 
     gateway_port: int
     admin_port: int
     s3_port: int
     sockets: Path
+    region: str = Settings().region
+    account_id: str = Settings().account_id
 
 
 def default_state_dir(environment: Mapping[str, str]) -> Path:
@@ -66,10 +71,19 @@ def read_installation(state_dir: Path) -> Installation:
     if (version := document.get("format")) != FORMAT:
         raise Unsupported(f"{path} has format {version!r}; this release of Okiba knows format {FORMAT} only")
     try:
-        ports = {name: _port(document[name]) for name in ("gateway_port", "admin_port", "s3_port")}
-        return Installation(**ports, sockets=Path(str(document["sockets"])))
+        gateway, admin, s3 = (_port(document[name]) for name in ("gateway_port", "admin_port", "s3_port"))
+        home = {name: _text(document[name]) for name in ("region", "account_id") if name in document}
+        return Installation(gateway, admin, s3, Path(str(document["sockets"])), **home)
     except (KeyError, ValueError) as error:
         raise InvalidRequestContent(f"{path} is corrupt: {error!r} is missing or wrong") from error
+
+
+def known_installation(state_dir: Path) -> Installation | None:
+    """The installation in this folder, None if there is none yet; raises as `read_installation`."""
+    try:
+        return read_installation(state_dir)
+    except NotFound:
+        return None
 
 
 def write_installation(state_dir: Path, installation: Installation) -> None:
@@ -120,9 +134,11 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_text())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"there is no Okiba in {path.parent} (no {path.name}); start one with `okiba up`") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InvalidRequestContent(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise InvalidRequestContent(f"{path} is corrupt: {error}") from error
     if not isinstance(document, dict):
         raise InvalidRequestContent(f"{path} is corrupt: expected a JSON object, got {type(document).__name__}")
@@ -190,6 +206,12 @@ def lock_holder(state_dir: Path) -> int | None:
 def _port(value: object) -> int:
     if not isinstance(value, int) or not 0 < value < 65_536:
         raise ValueError(f"port {value!r}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"text {value!r}")
     return value
 
 

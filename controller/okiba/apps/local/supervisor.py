@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -108,7 +109,10 @@ class Supervisor:
 
     async def _run_once(self, command: Command) -> None:
         process = self._running[command.name] = Process(command, self._log(command.name))
-        how = await asyncio.wait_for(process.ended(), START_S)
+        try:
+            how = await asyncio.wait_for(process.ended(), START_S)
+        except TimeoutError as error:
+            raise PlatformError(self._obituary(command.name, f"did not end within {START_S:g} s")) from error
         del self._running[command.name]
         if how != "exited with code 0":
             raise PlatformError(self._obituary(command.name, how))
@@ -120,8 +124,7 @@ class Supervisor:
         pause_s = FIRST_PAUSE_S
         while True:
             began = time.monotonic()
-            process = self._running[component.name] = Process(component.command, self._log(component.name))
-            how = await process.ended()
+            how = await self._life(component.command)
             if not self._ready:
                 raise PlatformError(self._obituary(component.name, how))
             if time.monotonic() - began > STEADY_S:
@@ -129,6 +132,14 @@ class Supervisor:
             log.error("a component died and is started again", extra={"component": component.name, "how": how})
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
+
+    async def _life(self, command: Command) -> str:
+        """Runs it once, from its start to its end; says how that was."""
+        try:
+            process = self._running[command.name] = Process(command, self._log(command.name))
+        except (OSError, subprocess.SubprocessError) as error:
+            return f"could not be started ({error})"
+        return await process.ended()
 
     # --- down ---------------------------------------------------------------------------------------------------------
 

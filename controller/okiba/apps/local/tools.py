@@ -116,14 +116,27 @@ def _build_minio(cache: Path, go: Path, say: Say) -> Path:
     say("Building MinIO from its pinned source; about 5 minutes, once on this machine")
     fresh = cache / "building"
     fresh.mkdir(exist_ok=True)
+    work = cache / "go-work"
     command = [str(go), "install", "-v", "-trimpath", "-ldflags", "-s -w", MINIO_SOURCE]
-    _run_with_progress(command, {**os.environ, "GOBIN": str(fresh), "CGO_ENABLED": "0"}, "MinIO", say)
+    _run_with_progress(command, {**os.environ, "GOBIN": str(fresh), **_go_environment(work)}, "MinIO", say)
     program = cache / "bin" / "minio"
     program.parent.mkdir(exist_ok=True)
     (fresh / "minio").replace(program)  # at once: an interrupted build never leaves half a program behind
     fresh.rmdir()
+    shutil.rmtree(work, ignore_errors=True)  # after a build that failed it stays: the next one goes on with it
     say(f"MinIO is built: {program}")
     return program
+
+
+def _go_environment(work: Path) -> dict[str, str]:
+    """Keeps everything that Go downloads and compiles in one folder, from which it can be removed."""
+    return {
+        "CGO_ENABLED": "0",
+        "GOPATH": str(work),
+        "GOMODCACHE": str(work / "modules"),
+        "GOCACHE": str(work / "compiled"),
+        "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip(),
+    }
 
 
 def _ensure_go(environment: Mapping[str, str], say: Say) -> Path:
