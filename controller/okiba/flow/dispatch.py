@@ -12,7 +12,8 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from okiba.core.errors import NoSlot, NotFound, StoreUnavailable, Throttled
 from okiba.core.function import Function
@@ -31,8 +32,7 @@ _ADOPTION_S = 30.0
 _RECENT = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """One invocation that this gateway ran, for `recent`: wall clock in ms.
 
     Args:

@@ -13,7 +13,6 @@ import os
 import sysconfig
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict
 from typing import Any, Final
 
 from okiba.adapters.fleet_link import FleetLink
@@ -235,7 +234,7 @@ class Gateway:
         """The last invocations of a function that ran here, as the API shows them."""
         return [
             {
-                **asdict(ran),
+                **ran._asdict(),
                 "started_ms": ran.finished_ms - ran.duration_us / 1000,
                 "cold": ran.init_us is not None,
             }
