@@ -27,7 +27,7 @@ check: $(READY)  ## format, lint, spelling, types, import contracts, unit tests
 	$(BIN)/codespell controller runtime tests docs README.md
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit tests/arch
+	$(BIN)/pytest -n 2 tests/unit tests/arch
 
 bench: setup  ## the table goal | seen | met, also in build/bench.json; some of it: make bench BENCH="warm cold"
 	$(BIN)/python -m tests.benchmarks $(BENCH)
