@@ -170,26 +170,26 @@ def test_an_outcome_survives_its_gateway_and_is_collected_once(slow, tmp_path):
     mark.unlink()
 
     greeting = slow.greet(8)
-    outcome = slow.data.ask("GET", f"/okiba/v1/outcomes/{request_id}")
-    again = slow.data.ask("GET", f"/okiba/v1/outcomes/{request_id}")
+    outcome = slow.data.ask("GET", f"/okiba/v1/outcomes/{request_id}.1")
+    again = slow.data.ask("GET", f"/okiba/v1/outcomes/{request_id}.1")
 
-    assert greeting["Okiba-Outcomes"] == request_id
+    assert greeting["Okiba-Outcomes"] == f"{request_id}.1"
     assert (outcome["Okiba-Request-Id"], outcome.json) == (request_id, "done")
     assert (again.status, again.json["errorType"]) == (404, "Okiba.NoOutcome")
 
 
 def test_a_kept_outcome_is_the_very_answer_that_was_given(slot):
     slot.greet()
-    response = slot.invoke("x", Okiba_Keep="1")
+    response = slot.invoke("x", Okiba_Keep="3")
 
-    collected = slot.data.ask("GET", f"/okiba/v1/outcomes/{response['Okiba-Request-Id']}")
+    collected = slot.data.ask("GET", f"/okiba/v1/outcomes/{response['Okiba-Request-Id']}.3")
 
     assert collected == response
 
 
 def test_settled_outcomes_are_dropped(slot):
     slot.greet()
-    ids = [slot.invoke(n, Okiba_Keep="1")["Okiba-Request-Id"] for n in range(3)]
+    ids = [slot.invoke(n, Okiba_Keep="1")["Okiba-Request-Id"] + ".1" for n in range(3)]
     slot.invoke(3, Okiba_Settled=",".join(ids[:2]))
 
     assert slot.greet()["Okiba-Outcomes"] == ids[2]
@@ -197,7 +197,7 @@ def test_settled_outcomes_are_dropped(slot):
 
 def test_at_most_sixteen_outcomes_are_kept(slot):
     slot.greet()
-    ids = [slot.invoke(n, Okiba_Keep="1")["Okiba-Request-Id"] for n in range(18)]
+    ids = [slot.invoke(n, Okiba_Keep="1")["Okiba-Request-Id"] + ".1" for n in range(18)]
 
     assert slot.greet()["Okiba-Outcomes"].split(",") == ids[2:]
 

@@ -42,7 +42,7 @@ def body_of(name):
         ("telemetry, waiting for whatever comes", lambda: wire.telemetry_request(GRANT, 4096, 5000)),
         ("telemetry, before the slot has a function", lambda: wire.telemetry_request("", 0, 0)),
         ("shutdown", lambda: wire.shutdown_request(GRANT)),
-        ("collecting an outcome", lambda: wire.outcome_request(REQUEST)),
+        ("collecting an outcome", lambda: wire.outcome_request(f"{REQUEST}.1")),
         (
             "an invocation",
             lambda: wire.invocation_request(
