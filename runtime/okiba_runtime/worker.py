@@ -265,7 +265,7 @@ def main(order: Order, ends: WorkerEnds) -> NoReturn:
 def _let_others_finish() -> None:
     """A worker that gets a call waits its turn instead of pushing the gateway, which just sent it, off its core.
 
-    Its share of the processor stays the same; where cores are scarce, a busy gateway answers 1.5 times as many calls.
+    Its share of the processor stays the same.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -1,7 +1,6 @@
 """The gateway's HTTP/1.1 server: httptools reads, this decides when a request is whole, one write answers it.
 
-On the data path, hence by hand: through uvicorn and ASGI the same call costs 35 µs more, since it is told as a dozen
-messages. What an application sees is a whole request, and what it gives back a whole answer. Bounded everywhere: head,
+On the data path, hence by hand: through uvicorn and ASGI the same call is told as several messages and two writes. What an application sees is a whole request, and what it gives back a whole answer. Bounded everywhere: head,
 body, and the time that either may take.
 """
 
