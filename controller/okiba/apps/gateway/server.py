@@ -1,7 +1,8 @@
 """The gateway's HTTP/1.1 server: httptools reads, this decides when a request is whole, one write answers it.
 
-On the data path, hence by hand: through uvicorn and ASGI the same call is told as several messages and two writes. What an application sees is a whole request, and what it gives back a whole answer. Bounded everywhere: head,
-body, and the time that either may take.
+On the data path, hence by hand: through uvicorn and ASGI the same call is told as several messages and two writes.
+What an application sees is a whole request, and what it gives back a whole answer. Bounded everywhere: head, body, and
+the time that either may take.
 """
 
 from __future__ import annotations
