@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from okiba.core.names import MAX_NAME, RESERVED
+from okiba.core.s3_policy import PLATFORM_BUCKET
 
 SUPPORTED_RUNTIMES: Final = ("python3.10", "python3.11", "python3.12", "python3.13")
 
@@ -34,7 +35,7 @@ RESERVED_VARIABLES: Final = frozenset(
 
 VARIABLE: Final = re.compile(r"[a-zA-Z]([a-zA-Z0-9_])+", re.ASCII)
 
-RESERVED_BUCKET: Final = "okiba"
+RESERVED_BUCKET: Final = PLATFORM_BUCKET
 """The platform's own bucket, for code."""
 
 _FUNCTION_NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}", re.ASCII)

@@ -6,28 +6,20 @@ refused by name. Only fields that Lambda itself does not know are passed over, a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from okiba.core.errors import InvalidParameter, Unsupported
+from okiba.core.limits import (
+    MAX_ENVIRONMENT,
+    RESERVED_VARIABLES,
+    SUPPORTED_RUNTIMES,
+    VARIABLE,
+    environment_bytes,
+)
 
-SUPPORTED_RUNTIMES: Final = ("python3.10", "python3.11", "python3.12", "python3.13")
-MAX_ENVIRONMENT: Final = 4_096
 MAX_TAGS: Final = 50
-
-RESERVED_VARIABLES: Final = frozenset(
-    {
-        "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION",
-        "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_NAME",
-        "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME",
-        "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT",
-    }
-)  # fmt: skip
-
-_VARIABLE: Final = re.compile(r"[a-zA-Z]([a-zA-Z0-9_])+", re.ASCII)
 
 
 def configuration_changes(body: Mapping[str, Any], installed: Collection[str], machine: str) -> dict[str, Any]:
@@ -120,9 +112,9 @@ def _environment(value: Any, name: str) -> dict[str, str]:
         raise InvalidParameter(f"{name} must be an object with Variables alone, got {value!r:.100}")
     checked = _string_map(value.get("Variables") or {}, f"{name}.Variables")
     for variable, content in checked.items():
-        if not _VARIABLE.fullmatch(variable) and variable not in RESERVED_VARIABLES:
+        if not VARIABLE.fullmatch(variable) and variable not in RESERVED_VARIABLES:
             raise constraint(
-                variable, "environment.variables", f"satisfy regular expression pattern: {_VARIABLE.pattern}"
+                variable, "environment.variables", f"satisfy regular expression pattern: {VARIABLE.pattern}"
             )
         if "\0" in content:
             raise InvalidParameter(f"{name}.Variables: {variable} has a NUL byte in it")
@@ -140,7 +132,7 @@ def _check_environment(variables: Mapping[str, str]) -> None:
             f"{unable} contains reserved keys that are currently not supported for modification. "
             f"Reserved keys used in this request: {', '.join(reserved)}"
         )
-    size = len(json.dumps(variables, separators=(",", ":"), ensure_ascii=False).encode())
+    size = environment_bytes(variables)
     if size > MAX_ENVIRONMENT:
         raise InvalidParameter(f"{unable} exceeded the 4KB limit: {size} bytes, {MAX_ENVIRONMENT} are allowed")
 
