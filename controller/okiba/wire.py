@@ -7,6 +7,7 @@ process that a user's handler lives in, so every length is bounded and everythin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ MAX_BODY: Final = MAX_RESULT + 64 * 1024
 """A little more than a result may have, for error JSON and log pages."""
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_header_lines: Final = re.compile(rb"\r\n([^:\r\n]+):[ \t]*([^\r\n]*)").findall
 
 
 class ProtocolError(PlatformError):
@@ -115,19 +117,17 @@ class AnswerReader:
             if len(buffer) >= MAX_HEAD:
                 raise ProtocolError(f"a header block must be smaller than {MAX_HEAD} bytes")
             return False
-        first, *lines = bytes(buffer[:end]).split(b"\r\n")
-        if not first.startswith(b"HTTP/1.1 ") or not first[9:12].isdigit():
-            raise ProtocolError(f"an answer should start with HTTP/1.1 and a status, got {first[:40]!r}")
-        headers = self._headers
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon:
-                raise ProtocolError(f"a header line should have a colon, got {line[:40]!r}")
-            headers[name.lower()] = value.strip()
+        head = bytes(buffer[:end])
+        if not head.startswith(b"HTTP/1.1 ") or not head[9:12].isdigit():
+            raise ProtocolError(f"an answer should start with HTTP/1.1 and a status, got {head[:40]!r}")
+        lines = _header_lines(head)
+        if len(lines) != head.count(b"\n"):
+            raise ProtocolError(f"header lines should be 'Name: value', got {head[:200]!r}")
+        headers = self._headers = {name.lower(): value for name, value in lines}
         length = headers.get(b"content-length", b"")
         if not length.isdigit() or len(length) > 10 or int(length) > self._limit:
             raise ProtocolError(f"Content-Length should be a number up to {self._limit}, got {length[:40]!r}")
-        self._status = int(first[9:12])
+        self._status = int(head[9:12])
         self._head_bytes = end + 4
         self._total = end + 4 + int(length)
         return True

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """A call, synchronous or leased from a queue.
+class Invocation(NamedTuple):
+    """A call, synchronous or leased from a queue. A tuple, as every call makes one.
 
     Args:
         request_id: AWS's request id, a UUID; the same over all attempts.
@@ -39,8 +38,7 @@ class Ending(StrEnum):
     PLATFORM_FAILURE = "platform_failure"  # slot lost, no slot: uses up none
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of one attempt.
 
     Args:

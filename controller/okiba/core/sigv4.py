@@ -13,10 +13,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from okiba.core.errors import AccessDenied
@@ -29,8 +28,7 @@ _AUTHORIZATION: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Who a request says it is from, before anything is proved."""
 
     access_key: str

@@ -12,7 +12,6 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from okiba.core.errors import NoSlot, NotFound, StoreUnavailable, Throttled
@@ -87,10 +86,13 @@ class Dispatcher:
         return outcome
 
     async def _in_slot(self, function: Function, slot: Slot, invocation: Invocation) -> Outcome:
+        duration_us = 0
         try:
-            return await slot.invoke(invocation, function.timeout_s * 1000)
+            outcome = await slot.invoke(invocation, function.timeout_s * 1000)
+            duration_us = outcome.duration_us
         finally:
-            self._scaler.release(slot, invocation.asynchronous)
+            self._scaler.release(slot, invocation.asynchronous, duration_us)
+        return outcome
 
     def _record(
         self,
@@ -327,4 +329,4 @@ _GATEWAY_LOST = Outcome(Ending.PLATFORM_FAILURE, b'{"errorType":"Okiba.GatewayLo
 def _addressed(outcome: Outcome, request_id: str) -> Outcome:
     """An init phase's end, told as the invocation's that met it: Lambda names the request in such a message."""
     named = b'"errorMessage": "RequestId: %b Error: ' % request_id.encode()
-    return replace(outcome, payload=outcome.payload.replace(b'"errorMessage": "Error: ', named, 1))
+    return outcome._replace(payload=outcome.payload.replace(b'"errorMessage": "Error: ', named, 1))

@@ -17,13 +17,15 @@ from okiba.core.errors import NoSlot, NotFound, PlatformError, Throttled
 from okiba.core.function import Function
 from okiba.core.invocation import Ending, Outcome
 from okiba.core.scaling import Demand, Limits, desired_slots
-from okiba.flow.slots import FunctionSlots, Got
+from okiba.flow.slots import AT_ONCE, FunctionSlots, Got
 from okiba.ports import Fleet, Slot, SlotAddress, SlotOpener
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
+_TURN_S = 0.005
+"""How long callers wait for their turn when none comes: as if the function's calls had become long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Scaler:
     def acquire_now(self, function: Function, asynchronous: bool) -> Slot | None:
         """A free slot at once, or None: the data path's first look."""
         slots = self._functions.get(function.name)
-        if slots is None or slots.function is not function:
+        if slots is None or slots.function is not function or slots.waiting or slots.takes_turns:
             return None
         return self._taken(slots, asynchronous)
 
@@ -101,27 +103,58 @@ class Scaler:
             NoSlot: None became free in time.
         """
         slots = self._slots_of(function)
-        free = self._taken(slots, asynchronous)
-        if free is not None:
-            return free
+        in_turn = slots.takes_turns
+        if not in_turn:
+            self._hand_out(slots)
+            free = self._taken(slots, asynchronous)
+            if free is not None:
+                return free
         if not asynchronous and slots.calling + slots.working + len(slots.callers) >= self.limit(function):
             raise _throttled(function)
         future: asyncio.Future[Got] = self._loop.create_future()
         queue = slots.workers if asynchronous else slots.callers
         queue.append(future)
         timer = self._loop.call_later(self._policy.wait_ms / 1000, self._expire, future, function.name)
-        self._grow(slots)
+        if in_turn:
+            self._watch_turns(slots)
+        else:
+            self._grow(slots)
         try:
             return await future
-        except asyncio.CancelledError:
+        except BaseException:
+            if future in queue:
+                queue.remove(future)
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._return_unused(future.result(), asynchronous)
             raise
         finally:
             timer.cancel()
-            if future in queue:
-                queue.remove(future)
-            self._ask_fleet(function.kind)
+            if not in_turn or self._wanted.get(function.kind):
+                self._ask_fleet(function.kind)
+
+    def _watch_turns(self, slots: FunctionSlots) -> None:
+        if slots.turner is None:
+            slots.turner = self._loop.call_later(_TURN_S, self._turned, slots, slots.turns)
+
+    def _turned(self, slots: FunctionSlots, turns: int) -> None:
+        """Where calls have not ended as they used to, those who wait for their turn get what is free, or new slots."""
+        slots.turner = None
+        if slots.turns - turns < AT_ONCE:
+            self._hand_out(slots)
+            self._grow(slots)
+        if slots.waiting and slots.idle:
+            self._watch_turns(slots)
+
+    def _hand_out(self, slots: FunctionSlots) -> None:
+        """Free slots go to those who wait for their turn."""
+        while slots.waiting and slots.idle:
+            slot, since = slots.idle.pop()
+            if slot.dead:
+                continue
+            if not slots.offer(slot):
+                slots.idle.append((slot, since))
+                return
+            self._holders[slot.id] = slots
 
     def _expire(self, future: asyncio.Future[Got], name: str) -> None:
         if not future.done():
@@ -131,11 +164,11 @@ class Scaler:
         if not isinstance(got, Outcome):
             self.release(got, asynchronous)
 
-    def release(self, slot: Slot, asynchronous: bool) -> None:
+    def release(self, slot: Slot, asynchronous: bool, duration_us: int = 0) -> None:
         """The slot's invocation has ended: the slot serves the next caller, or waits for one."""
         # Not looked up by the function's name: meanwhile it may have been deleted, or made anew.
         slots = self._holders.pop(slot.id)
-        slots.give_back(asynchronous)
+        slots.give_back(asynchronous, duration_us)
         self._free(slots, slot)
 
     def limit(self, function: Function) -> int:
@@ -245,7 +278,7 @@ class Scaler:
         for slots in self._functions.values():
             if slots.waiting and slots.function.kind == kind:
                 room = self.limit(slots.function) - len(slots.all)
-                count += max(0, min(slots.waiting, room) - slots.starting)
+                count += max(0, min(slots.waiting - len(slots.idle), room) - slots.starting)
         if self._wanted.get(kind, 0) != count:
             self._wanted[kind] = count
             self._fleet.want(kind, count)

@@ -140,7 +140,7 @@ async def test_a_function_without_retries_gets_none():
 
 
 async def test_failures_of_the_platform_cost_no_retry():
-    failed = replace(LOST, lost_slot=False)
+    failed = LOST._replace(lost_slot=False)
     async with draining([failed, failed, failed, failed, GOOD]) as (queue, slot, drain, _):
         await put(queue, drain)
         assert await pump(drain, queue) == "succeeded"

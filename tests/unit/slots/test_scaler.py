@@ -313,3 +313,55 @@ async def test_a_slot_that_dies_in_a_call_is_counted_down_once():
     assert other is not slot
     with pytest.raises(Throttled):
         await world.scaler.acquire(function, False)
+
+
+async def busy_with_short_calls(world, idle):
+    """Four calls run, others' slots are free, and what has run so far was short."""
+    slots = [await world.scaler.acquire(FUNCTION, False) for _ in range(4 + idle)]
+    for slot in slots:
+        world.scaler.release(slot, False, duration_us=50)
+    return [world.scaler.acquire_now(FUNCTION, False) for _ in range(4)]
+
+
+async def test_short_calls_take_turns_in_few_slots_rather_than_use_every_free_one():
+    world = World(warm=6)
+    held = await busy_with_short_calls(world, idle=2)
+    assert world.scaler.acquire_now(FUNCTION, False) is None
+    fifth = asyncio.create_task(world.scaler.acquire(FUNCTION, False))
+    await asyncio.sleep(0)
+    world.scaler.release(held[0], False, duration_us=50)
+    assert await fifth is held[0]
+    assert world.scaler.states()["f"] == {"idle": 2, "busy": 4, "starting": 0, "waiting": 0}
+
+
+async def test_who_waits_for_a_turn_that_does_not_come_gets_a_free_slot():
+    world = World(warm=6)
+    held = await busy_with_short_calls(world, idle=2)
+    waiting = [asyncio.create_task(world.scaler.acquire(FUNCTION, False)) for _ in range(3)]
+    async with asyncio.timeout(1):
+        got = [await waiting[0], await waiting[1]]
+    assert not {slot.id for slot in got} & {slot.id for slot in held}
+    assert world.fleet.wanted == {"python3.11": 1}  # the third one had no free slot to wait beside
+    world.scaler.release(got[0], False, duration_us=50)
+    assert await waiting[2] is got[0]
+    assert world.fleet.wanted == {"python3.11": 0}
+
+
+async def test_long_calls_do_not_wait_for_each_other():
+    world = World(warm=6)
+    slots = [await world.scaler.acquire(FUNCTION, False) for _ in range(6)]
+    for slot in slots:
+        world.scaler.release(slot, False, duration_us=20_000)
+    assert all(world.scaler.acquire_now(FUNCTION, False) for _ in range(6))
+
+
+async def test_a_caller_who_leaves_while_waiting_for_a_turn_takes_no_slot_with_him():
+    world = World(warm=6)
+    held = await busy_with_short_calls(world, idle=2)
+    leaving = asyncio.create_task(world.scaler.acquire(FUNCTION, False))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    for slot in held:
+        world.scaler.release(slot, False, duration_us=50)
+    assert world.scaler.states()["f"] == {"idle": 6, "busy": 0, "starting": 0, "waiting": 0}

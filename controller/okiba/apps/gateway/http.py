@@ -9,6 +9,7 @@ from typing import IO, Any, Final
 from urllib.parse import unquote
 
 from okiba.core.errors import AccessDenied, OkibaError, Throttled
+from okiba.core.sigv4 import Claim
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -22,13 +23,17 @@ class Head:
     Args:
         target: The request target as it stood on the line.
         headers: By lower-case name; what came several times is joined by a comma.
+
+    Attributes:
+        claim: Who it says it is from, as found when it was admitted.
     """
 
-    __slots__ = ("headers", "method", "path", "query", "raw_path")
+    __slots__ = ("claim", "headers", "method", "path", "query", "raw_path")
 
     def __init__(self, method: str, target: str, headers: Mapping[str, str]) -> None:
         self.method = method
         self.headers = headers
+        self.claim: Claim | None = None
         self.raw_path, _, self.query = target.partition("?")
         self.path = unquote(self.raw_path) if "%" in self.raw_path else self.raw_path
 

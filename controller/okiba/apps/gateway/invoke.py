@@ -104,7 +104,7 @@ class InvokeApi:
     async def _serve(self, head: Head, body: bytes, request_id: str) -> Reply:
         accepted_s = time.time()
         headers = head.headers
-        claim = self._access.claim(head)
+        claim = head.claim
         caller = self._access.prove(claim, head, sha256(body).hexdigest()) if claim else EVERYONE
         function, invoked_arn = self._invocable(head)
         self._access.check_invoke(caller, self._home.arn(function.name))

@@ -32,7 +32,7 @@ class PublicApp:
 
     def admit(self, head: Head) -> Admission:
         """What the request may send, if the key that it claims is known."""
-        self._access.claim(head)
+        head.claim = self._access.claim(head)
         return self._invoke.admit(head) if _is_invoke(head) else _CONTROL
 
     async def answer(self, call: Call) -> Reply:
@@ -42,7 +42,7 @@ class PublicApp:
         return await asgi.answered(self._control, call, self._caller(call))
 
     def _caller(self, call: Call) -> Principal:
-        claim = self._access.claim(call.head)
+        claim = call.head.claim
         return EVERYONE if claim is None else self._access.prove(claim, call.head, _digest(call.body))
 
 
