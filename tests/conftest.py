@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 import redis
 
 from okiba.adapters.redis_link import RedisLink
 from tests.servers import ValkeyServer
 from tests.servers import valkey as start_valkey
+
+# A busy machine makes an example slow, not wrong.
+hypothesis.settings.register_profile("okiba", deadline=None)
+hypothesis.settings.load_profile("okiba")
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import boto3
 from botocore.config import Config
@@ -31,51 +33,61 @@ OKIBA = [sys.executable, "-m", "okiba.apps.cli"]
 
 
 @dataclass
-class Installation:
-    """One running Okiba.
+class GatewayProcess:
+    """A gateway beside the supervisor's own."""
 
-    Args:
-        environment: What the CLI is run with.
-    """
-
-    state: Path
+    name: str
+    address: str
+    admin: str
     environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, and returns when it is ready."""
+        with self.log.open("ab") as log:
+            argv = [sys.executable, "-m", "okiba.apps.gateway"]
+            self.process = subprocess.Popen(argv, env=self.environment, stdout=log, stderr=log)
+        eventually(lambda: self.ready, 60)
+
+    @property
+    def ready(self) -> bool:
+        """What its readiness probe says."""
+        with contextlib.suppress(OSError), urlopen(f"http://{self.admin}/readyz", timeout=5) as page:
+            return page.status == 200
+        return False
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = 60) -> int:
+        """Asks it to end, as Kubernetes does; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+
+class Talks:
+    """What a test does with an Okiba, wherever it runs: as its users do, over HTTP and by the CLI."""
+
+    variables: dict[str, str]
 
     def okiba(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Runs the CLI."""
-        ran = subprocess.run(
-            [*OKIBA, *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        if check and ran.returncode != 0:
-            raise AssertionError(f"okiba {' '.join(arguments)} exited {ran.returncode}:\n{ran.stdout}\n{ran.stderr}")
-        return ran
+        raise NotImplementedError
 
-    @cached_property
-    def variables(self) -> dict[str, str]:
-        """What `okiba env` exports."""
-        lines = self.okiba("env").stdout.splitlines()
-        exports = (re.fullmatch(r"export (\w+)='?([^']*)'?", line) for line in lines)
-        return dict(export.groups() for export in exports if export)
+    def client(self, service: str, at: str = "", **config: Any) -> Any:
+        """A boto3 client as a user would make it, from the variables of `okiba env`.
 
-    @property
-    def document(self) -> dict[str, Any]:
-        """okiba.json."""
-        return json.loads((self.state / "okiba.json").read_text())
-
-    @property
-    def gateway(self) -> str:
-        """The public port as host:port."""
-        return f"127.0.0.1:{self.document['gateway_port']}"
-
-    @property
-    def admin(self) -> str:
-        """The admin port as host:port."""
-        return f"127.0.0.1:{self.document['admin_port']}"
-
-    def client(self, service: str, **config: Any) -> Any:
-        """A boto3 client as a user would make it, from the variables of `okiba env`."""
+        Args:
+            at: host:port of a certain gateway.
+        """
         variables = self.variables
         endpoint = variables["AWS_ENDPOINT_URL_S3"] if service == "s3" else variables["AWS_ENDPOINT_URL"]
+        endpoint = f"http://{at}" if at else endpoint
         options = {"retries": {"max_attempts": 0}, "read_timeout": 60, "max_pool_connections": 128, **config}
         return boto3.client(
             service,
@@ -112,6 +124,51 @@ class Installation:
         body = response["Payload"].read()
         return json.loads(body) if body else None, response
 
+
+@dataclass
+class Installation(Talks):
+    """One running Okiba.
+
+    Args:
+        environment: What the CLI is run with.
+        gateways: Those beside the supervisor's own.
+    """
+
+    state: Path
+    environment: dict[str, str]
+    gateways: list[GatewayProcess] = field(default_factory=list)
+
+    def okiba(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """Runs the CLI."""
+        ran = subprocess.run(
+            [*OKIBA, *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        if check and ran.returncode != 0:
+            raise AssertionError(f"okiba {' '.join(arguments)} exited {ran.returncode}:\n{ran.stdout}\n{ran.stderr}")
+        return ran
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """What `okiba env` exports."""
+        lines = self.okiba("env").stdout.splitlines()
+        exports = (re.fullmatch(r"export (\w+)='?([^']*)'?", line) for line in lines)
+        return dict(export.groups() for export in exports if export)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """okiba.json."""
+        return json.loads((self.state / "okiba.json").read_text())
+
+    @property
+    def gateway(self) -> str:
+        """The public port as host:port."""
+        return f"127.0.0.1:{self.document['gateway_port']}"
+
+    @property
+    def admin(self) -> str:
+        """The admin port as host:port."""
+        return f"127.0.0.1:{self.document['admin_port']}"
+
     # --- processes ----------------------------------------------------------------------------------------------------
 
     @property
@@ -144,31 +201,78 @@ class Installation:
         os.kill(pid, number)
         return pid
 
+    @property
+    def webhook_token(self) -> str:
+        """What a store proves itself with."""
+        return str(json.loads((self.state / "credentials.json").read_text())["webhook_token"])
+
+    @contextlib.contextmanager
+    def stopped(self, component: str) -> Iterator[None]:
+        """The component does nothing for as long as the block lasts."""
+        pid = self.kill(component, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over all labels but those given."""
-        from urllib.request import urlopen
-
         with urlopen(f"http://{self.admin}/metrics", timeout=10) as page:
             text = page.read().decode()
         samples = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(float(value) for told, value in samples if all(want in told for want in wanted))
 
+    def add_gateway(self, name: str) -> GatewayProcess:
+        """One more gateway beside the supervisor's, ready."""
+        with socket.socket() as one, socket.socket() as two:
+            for probe in (one, two):
+                probe.bind(("127.0.0.1", 0))
+            address, admin = (f"127.0.0.1:{probe.getsockname()[1]}" for probe in (one, two))
+        environment = dict(
+            entry.split("=", 1)
+            for entry in Path(f"/proc/{self.pid('gateway')}/environ").read_text().split("\0")
+            if "=" in entry
+        )
+        own = {"GATEWAY_ADDRESS": address, "ADMIN_ADDRESS": admin, "GATEWAY_NAME": name, "GATEWAY_PEER_ADDRESS": admin}
+        environment |= {f"OKIBA_{key}": value for key, value in own.items()}
+        gateway = GatewayProcess(name, address, admin, environment, self.state / "logs" / f"{name}.log")
+        gateway.start()
+        self.gateways.append(gateway)
+        return gateway
+
 
 @contextlib.contextmanager
-def installation(*options: str, settings: dict[str, str] | None = None) -> Iterator[Installation]:
-    """An Okiba that is ready, with these options of `okiba up` and OKIBA_* settings; all of it is gone afterwards."""
+def installation(*options: str, settings: dict[str, str] | None = None, gateways: int = 1) -> Iterator[Installation]:
+    """An Okiba that is ready, with these options of `okiba up` and OKIBA_* settings; all of it is gone afterwards.
+
+    Args:
+        gateways: How many there are; the supervisor's own, which it starts again when it dies, is one of them.
+    """
     state = Path(tempfile.mkdtemp(prefix="okiba-test-", dir="/tmp"))
     environment = {**os.environ, "OKIBA_STATE_DIR": str(state), **(settings or {})}
+    admin_port = "0"
+    if gateways > 1:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            admin_port = str(probe.getsockname()[1])
+        environment |= {"OKIBA_GATEWAY_NAME": "first", "OKIBA_GATEWAY_PEER_ADDRESS": f"127.0.0.1:{admin_port}"}
     here = Installation(state, environment)
     try:
-        here.okiba("up", "--detach", "--port", "0", "--s3-port", "0", "--admin-port", "0", *options, timeout=900)
+        ports = ("--port", "0", "--s3-port", "0", "--admin-port", admin_port)
+        here.okiba("up", "--detach", *ports, *options, timeout=900)
+        for number in range(1, gateways):
+            here.add_gateway(f"gateway-{number}")
         yield here
     except BaseException:
         for log in sorted((state / "logs").glob("*.log")):
             print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
         raise
     finally:
+        for gateway in here.gateways:
+            if gateway.process is not None and gateway.process.poll() is None:
+                gateway.process.kill()
+                gateway.process.wait()
         here.okiba("down", check=False)
         shutil.rmtree(state, ignore_errors=True)
 

@@ -165,6 +165,14 @@ class Queue(Protocol):
         """Up to `count` pieces of waiting work, retries that are due first."""
         ...
 
+    async def payload(self, work: Work) -> bytes:
+        """The work's payload, wherever it is kept.
+
+        Raises:
+            NotFound: It was kept in the object store, and somebody has removed it there.
+        """
+        ...
+
     async def succeed(self, lease: Lease, outcome: Outcome) -> bool:
         """The event's one end: succeeded. False when the lease was void."""
         ...
@@ -346,20 +354,58 @@ class Fleet(Protocol):
     The controller deals warm slots ahead of time, so that a claim is a look into memory.
     """
 
-    def claim(self, kinds: Sequence[str]) -> SlotAddress | None:
-        """A warm slot of the first kind that has one, now this gateway's; None when all are empty."""
+    def claim(self, kinds: Sequence[str], function: str, revision: str) -> SlotAddress | None:
+        """A warm slot of the first kind that has one, now this gateway's; None when all are empty.
+
+        A pod belongs to one function's revision for life: slots beside one that it has already go first.
+        """
         ...
 
-    def took(self, slot: SlotAddress) -> None:
-        """Tells the controller whose the slot has become, for a gateway that comes after this one."""
+    def took(self, slot: SlotAddress, epoch: int) -> None:
+        """Tells the controller whose the slot becomes, *before* it is told so itself: an owner who comes after this
+        one, however it ended, knows every slot that may be specialised.
+
+        Args:
+            epoch: Of the function's owner; the controller does not hear of the slot from earlier ones any more.
+        """
         ...
 
-    def want(self, kind: str, count: int) -> None:
-        """So many calls wait for slots of this kind right now; replaces what was said before."""
+    def taken(self, function: str) -> Sequence[SlotAddress]:
+        """Every slot of the function that is known of, whoever took it."""
         ...
 
-    def retire(self, slot_id: str) -> None:
-        """The slot has no use any more: its processes are to end."""
+    def functions(self) -> Collection[str]:
+        """Functions of which slots are known; some may have been deleted."""
+        ...
+
+    def want(self, kind: str, count: int, each: Sequence[int] = ()) -> None:
+        """So many calls wait for slots of this kind right now; replaces what was said before.
+
+        Args:
+            each: The same per function that waits.
+        """
+        ...
+
+    def retire(self, slot_id: str, epoch: int) -> None:
+        """The slot has no use any more: its processes are to end, unless a later owner has it by now."""
+        ...
+
+    def disclaim(self, function: str, revision: str = "") -> None:
+        """Warm slots that were kept for a function's revision, beside others of their pod, go; empty: for any."""
+        ...
+
+    def disown(self, slot_id: str) -> None:
+        """The slot is another owner's by now: nothing more is said of it."""
+        ...
+
+    def trust(self, gateway: str, life: int) -> None:
+        """Nothing is in doubt any more about that gateway."""
+        ...
+
+    def doubt(self, gateway: str, life: int) -> None:
+        """That gateway is dead: which warm slots of its may it have put to use? The listener is told, again each time
+        that the link is back, and of each when it is gone.
+        """
         ...
 
 
@@ -376,6 +422,14 @@ class FleetListener(Protocol):
 
     def fleet_synced(self) -> None:
         """Every slot that existed when this gateway said hello has been dealt."""
+        ...
+
+    def doubt_answered(self, gateway: str, life: int, slots: Collection[str]) -> None:
+        """Of the warm slots that dead gateways had, these have not ended yet; all that were taken have been told."""
+        ...
+
+    def fleet_refused(self) -> None:
+        """The controller takes this life of the gateway for dead; another one would be let in."""
         ...
 
 
@@ -413,6 +467,11 @@ class Slot(Protocol):
         ...
 
     @property
+    def ended(self) -> bool:
+        """Its agent has told how its processes ended: nothing runs in it."""
+        ...
+
+    @property
     def greeting(self) -> Greeting:
         """What its worker said first."""
         ...
@@ -439,6 +498,10 @@ class SlotOpener(Protocol):
         Raises:
             SlotLost: The slot is gone, refuses, or did not greet.
         """
+        ...
+
+    def gone(self, slot_id: str, reason: str) -> None:
+        """The fleet says that a slot has ended: a call that was in it wants to know why."""
         ...
 
     async def running(self, address: SlotAddress) -> str:
@@ -469,8 +532,8 @@ class CodeShelf(Protocol):
 class LayerShelf(Protocol):
     """Layers, and what is wanted of those that are not there yet."""
 
-    def is_built(self, layer_hash: str) -> bool:
-        """Whether the layer lies in its folder, whole."""
+    async def is_built(self, layer_hash: str) -> bool:
+        """Whether the layer is where slots get it from, whole."""
         ...
 
     async def read(self, layer_hash: str) -> LayerIntent | None:
@@ -479,6 +542,10 @@ class LayerShelf(Protocol):
 
     async def want(self, layer: Layer, runtime: str, now_ms: int) -> None:
         """A job is to build it; safe to repeat."""
+        ...
+
+    async def sweep(self, needed: Callable[[], Collection[str]], now_ms: int) -> None:
+        """Layers that nothing needs, and has not for long, are gone; `needed` is asked right before one goes."""
         ...
 
 

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from okiba.core.errors import InvalidParameter
+
+_MISSPELT: Final = 0.85
+"""Likeness (difflib's ratio, without OKIBA_) from which a name is taken for a setting's: a letter more or less has 0.94
+and above; of what others call their own OKIBA_ENDPOINT comes nearest, with 0.84."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,52 @@ class Settings:
     platform_key: str = ""
     """64 hex digits: encrypts stored secrets and derives slots' grants."""
 
+    fleet: str = "local"
+    """Where slots are: `local`, processes of this machine; `kubernetes`, containers of pods."""
+
     fleet_address: str = ""
-    """Where the controller deals slots to gateways: `unix:/path` or `tcp:host:port`."""
+    """Where the controller deals slots to gateways: `unix:/path` or `tcp:host:port`. A gateway on Kubernetes leaves it
+    empty: it reads in Redis where the leading controller is."""
+
+    functions_namespace: str = "okiba-functions"
+    """Namespace of slots' pods and of `Function` objects; the chart makes it."""
+
+    slot_image: str = "okiba-slot:0.1.0-python{python}"
+    """Image of slots; `{python}` stands for the version, as in 3.11."""
+
+    slot_pod: Path = Path()
+    """A JSON file with what the operator chose for slots' pods: pull secrets, tolerations, runtime class, images by
+    digest. Without one, Kubernetes' own defaults."""
+
+    slot_cpu_floor_m: int = 1_000
+    """A slot may use so many thousandths of a core even where Lambda's share of MemorySize is less (128 MB: 72), which
+    as a hard quota makes a call of 10 ms take 100 ms. 0: Lambda's share exactly, from when a slot is taken; until then
+    it may use a core, as on Lambda. That takes a cluster that resizes containers in place (Kubernetes 1.33)."""
+
+    slot_request_percent: int = 10
+    """Of a slot's limits, what its pod requests of a node. 100 reserves everything; the default packs idle slots."""
+
+    pod_name: str = ""
+    """This process's pod, by which it campaigns to lead; empty: the host's name."""
+
+    pod_namespace: str = ""
+    """Namespace of this process's pod, where the controllers' Lease is; empty: what the service account says."""
+
+    code_from: str = "folder"
+    """How slots get code and layers: `folder`, they share the state folder; `store`, they fetch from the object
+    store."""
+
+    gateway_name: str = ""
+    """This gateway's name among gateways, its pod's; empty: `gateway`."""
+
+    gateway_peer_address: str = ""
+    """host:port at which other gateways reach this one's admin port; empty: it is alone."""
+
+    gateway_function_endpoint: str = ""
+    """The public AWS port's URL as functions are told it; empty: made of `gateway_address`."""
+
+    s3_webhook_url: str = ""
+    """How the object store reaches the admin port, for what `okiba doctor` prints; empty: made of `admin_address`."""
 
     require_signatures: bool = True
     """SigV4 on the public port. Off is allowed on loopback alone, for measuring and for tools that cannot sign."""
@@ -79,7 +128,10 @@ class Settings:
     """A slot without calls for so long is given up."""
 
     warm_slots: int = 4
-    """Warm slots kept per Python version in use."""
+    """Warm slots kept per Python version in use (on Kubernetes: and memory class)."""
+
+    warm_slots_cap: int = 8
+    """On Kubernetes a pool grows with use up to so many warm slots, and shrinks to `warm_slots` without."""
 
     warm_layer_slots: int = 1
     """Warm slots kept per layer, with its modules imported."""
@@ -87,8 +139,11 @@ class Settings:
     warm_layers: int = 4
     """At most so many layers, those used last, have warm slots."""
 
+    unused_layer_ms: int = 604_800_000
+    """A layer that no function has needed for so long is removed: 7 days."""
+
     max_slots: int = 200
-    """Slots on this machine, warm ones included: a bound for its memory (a warm slot takes a few MB) and processes."""
+    """Slots in all, warm ones included: a bound for memory (a warm slot takes a few MB) and processes."""
 
     lifeline_fd: int = 0
     """A descriptor inherited from `okiba up`, passed on to every slot: they end when the supervisor does. 0: none."""
@@ -106,6 +161,8 @@ class Settings:
     """Output kept per function."""
 
     def __post_init__(self) -> None:
+        _one_of("OKIBA_FLEET", self.fleet, ("local", "kubernetes"))
+        _one_of("OKIBA_CODE_FROM", self.code_from, ("folder", "store"))
         delays = self.retry_delays_ms.split(",")
         if len(delays) != 2 or not all(delay.strip().isdigit() for delay in delays):
             raise InvalidParameter(
@@ -134,15 +191,31 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """The settings that OKIBA_* variables describe.
 
+        Others have variables of that prefix too: commands, compose files, and Kubernetes for every service. So of those
+        that name no field the ones are refused that nearly do.
+
         Raises:
-            InvalidParameter: A value does not fit its field, or an OKIBA_* variable names no field.
+            InvalidParameter: A value does not fit its field, or an OKIBA_* variable is a field's name misspelt.
         """
+        _check_spelling(environment, [field.name.upper() for field in fields(cls)])
         values: dict[str, Any] = {}
         for field in fields(cls):
             raw = environment.get(f"OKIBA_{field.name.upper()}")
             if raw is not None:
                 values[field.name] = _parsed(field.name, str(field.type), raw)
         return cls(**values)
+
+
+def _check_spelling(environment: Mapping[str, str], known: list[str]) -> None:
+    named = {name.removeprefix("OKIBA_") for name in environment if name.startswith("OKIBA_")}
+    for name in sorted(named - set(known)):
+        if meant := get_close_matches(name, known, n=1, cutoff=_MISSPELT):
+            raise InvalidParameter(f"OKIBA_{name} is no setting; OKIBA_{meant[0]} is one")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidParameter(f"{name} must be {' or '.join(allowed)}, got {value!r}")
 
 
 def _parsed(name: str, kind: str, raw: str) -> object:

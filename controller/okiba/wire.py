@@ -169,6 +169,12 @@ def specialize_request(specialization: Mapping[str, Any]) -> bytes:
     return b"POST /okiba/v1/specialize HTTP/1.1\r\nHost: slot\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
+def preload_request(wish: Mapping[str, Any]) -> bytes:
+    """The bytes that have a warm slot fetch layers and import modules ahead; the shape is PROTOCOL.md's."""
+    body = json.dumps(wish).encode()
+    return b"POST /okiba/v1/preload HTTP/1.1\r\nHost: slot\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
 def connect_request(epoch: int, grant: str) -> bytes:
     """The bytes that ask for the data connection."""
     head = b"POST /okiba/v1/connect HTTP/1.1\r\nHost: slot\r\n"

@@ -13,6 +13,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from okiba_runtime.options import Options
+    from okiba_runtime.slot import Slot
 
 
 def main(words: list[str]) -> int:
@@ -25,7 +26,7 @@ def main(words: list[str]) -> int:
     from okiba_runtime import options
 
     try:
-        chosen = options.parse(words)
+        chosen = options.parse(words, os.environ)
     except options.UsageError as error:
         sys.stderr.write(f"{error}\n{options.USAGE}\n")
         return 2
@@ -54,8 +55,21 @@ def _serve(options: Options) -> int:
         Nursery(options).run()
         return 0
     means = isolation.means() if options.private_tmp else isolation.Means.NONE
-    Agent(options, means, []).run(lambda: print("ready", flush=True))  # noqa: T201 - the supervisor waits for this line
-    return 0
+    agent = Agent(options, means, [])
+    agent.run(lambda: print("ready", flush=True))  # noqa: T201 - the supervisor waits for this line
+    return _exit_status(agent.slot)
+
+
+def _exit_status(slot: Slot) -> int:
+    """How a container shows its slot's end: 0 for one that was asked for, else 1, and the report as its message."""
+    if slot.ending is None or slot.ending.reason == "shutdown":
+        return 0
+    try:
+        message = os.open("/dev/termination-log", os.O_WRONLY | os.O_TRUNC)
+    except OSError:  # no container's
+        return 1
+    os.write(message, slot.ending.report_json(slot.peak_kb))
+    return 1
 
 
 def _start_again(words: list[str]) -> None:

@@ -6,6 +6,7 @@ One thread, one selector, nothing that blocks. It never runs a function's code, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import selectors
 import signal
@@ -14,15 +15,19 @@ import time
 import traceback
 from collections.abc import Callable
 
-from okiba_runtime import birth, listening, processes, system, zygote
+from okiba_runtime import birth, listening, processes, rehearsal, system, zygote
 from okiba_runtime import slot as slots
+from okiba_runtime.birth import Birth
 from okiba_runtime.calls import Calls
+from okiba_runtime.echo import EchoingRing
 from okiba_runtime.endings import Ending
+from okiba_runtime.fetching import HANGING_US, Error, failed
 from okiba_runtime.isolation import Means
 from okiba_runtime.memory import CgroupMemory, Memory, TreeMemory
 from okiba_runtime.options import Options
 from okiba_runtime.order import Order
 from okiba_runtime.peers import Peers
+from okiba_runtime.preloading import Preloading, Result, Wish
 from okiba_runtime.ring import Ring
 from okiba_runtime.slot import Slot
 from okiba_runtime.telemetry import Telemetry
@@ -41,13 +46,17 @@ _REMAINS_US = 5_000_000
 # How long the ending is told.
 _EPITAPH_US = 60_000_000
 
+# The same when the slot was asked to leave: the gateway has a beat waiting, and asks for the rest of the log.
+_FAREWELL_US = 250_000
+
 
 class Agent:
     """One slot's agent."""
 
     def __init__(self, options: Options, means: Means, foreign: list[int]) -> None:
         self._options = options
-        self._ring = Ring(_RING_BYTES)
+        self.runtime_dir = options.runtime_dir
+        self._ring = EchoingRing(_RING_BYTES) if options.echo else Ring(_RING_BYTES)
         self.slot = Slot()
         self._memory: Memory = CgroupMemory(options.cgroup) if options.cgroup else TreeMemory()
         system.adopt_orphans()
@@ -56,21 +65,27 @@ class Agent:
         self._zygote_pid = born.pid
         self._ends = born.ends
         self._memory.adopt(born.pid)
+        born.ends.link.sendall(b"g")  # only now: the worker is to be born into the zygote's cgroup
 
         self._selector = selectors.DefaultSelector()
-        facts = [("Okiba-Isolation", ",".join(born.own) or "none")]
+        facts = {"Okiba-Isolation": ",".join(born.own) or "none"}
         if options.preload_dropped:
-            facts.append(("Okiba-Preload-Dropped", options.preload_dropped[:500]))
+            facts["Okiba-Preload-Dropped"] = options.preload_dropped[:500]
         self.watch = Watch(self._selector, self._ends, self.slot, self._ring)
         self.telemetry = Telemetry(self.slot, self._ring, facts)
+        self._preloading = Preloading(self._selector, options, self._adopt)
+        self._on_fetched: Callable[[Error], None] | None = None
         self._peers = Peers(self._selector, Calls(self).on_request)
         self._data: socket.socket | None = None
         self._heard = b""
+        self._worker_pid: int | None = None  # 0 when it has died
         self._on_forked: Callable[[int], None] | None = None
         self._dying: Ending | None = None
         self._report_until_us = 0
         self._epitaph_us: int | None = None
         self._must_end = False
+        self._asked_to_leave = 0
+        self._leaving = False
         self._remains_until_us: int | None = None
         self._on_ended: list[Callable[[], None]] = []
         self._watch_descriptors()
@@ -82,6 +97,7 @@ class Agent:
         with listening.listener(self._options.listen) as listener:
             self._peers.listen(listener)
             say_ready()
+            rehearsal.of_agent()
             while not self._is_over():
                 try:
                     self._turn()
@@ -103,6 +119,11 @@ class Agent:
         now_us = clock_us()
         if self.watch.next_us is not None and now_us >= self.watch.next_us:
             self.watch.look()
+        self._preloading.expire(now_us)
+        if self._on_fetched and self.slot.state != slots.FETCHING:
+            self._tell_fetched(self.slot.fetch_error)
+        if self._asked_to_leave:
+            self._leave()
         if self._remains_until_us is not None:
             self._bury(now_us)
         elif ending := self._due_ending(now_us, looked=self.watch.looks > looks):
@@ -110,7 +131,7 @@ class Agent:
         self.telemetry.answer(now_us)
 
     def _patience_s(self) -> float | None:
-        times = [self.watch.next_us, self.telemetry.next_us(), self._epitaph_us]
+        times = [self.watch.next_us, self.telemetry.next_us(), self._epitaph_us, self._preloading.until_us]
         if self._remains_until_us is not None:
             times.append(clock_us() + _DYING_LOOK_US)
         elif self.slot.running:
@@ -124,8 +145,8 @@ class Agent:
         os.set_blocking(wake_end, False)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._asked_to_end)
+        signal.signal(signal.SIGTERM, lambda *_: self._asked_to_end(1))
+        signal.signal(signal.SIGINT, lambda *_: self._asked_to_end(2))
         self._selector.register(wake, selectors.EVENT_READ, lambda _events: self._reap(wake))
         self._selector.register(self._ends.link, selectors.EVENT_READ, lambda _events: self._hear())
         lifeline = self._options.lifeline
@@ -137,20 +158,82 @@ class Agent:
         self._selector.unregister(self._options.lifeline)
         self._must_end = True
 
-    def _asked_to_end(self, *_: object) -> None:
-        self._must_end = True
+    def _asked_to_end(self, urgency: int) -> None:
+        self._asked_to_leave += urgency
+
+    def _leave(self) -> None:
+        """No invocation is taken any more; the one that runs may finish. Urged, the slot ends at once."""
+        if self._asked_to_leave > 1 or (not self._leaving and self.slot.state not in (slots.IDLE, slots.BUSY)):
+            self._must_end = True
+        elif not self._leaving:
+            # The worker, when it has answered, finds this end of its connection closed, waits for the next one, and
+            # finds that there will be none.
+            if self._data:
+                with contextlib.suppress(OSError):
+                    self._data.shutdown(socket.SHUT_RD)
+            self._ends.control.close()
+        self._leaving = True
 
     # --- what calls ask for -----------------------------------------------------------------------------------------
 
+    def promise(self, order: Order, body: bytes, then: Callable[[Error], None]) -> None:
+        """The slot becomes this function's if what the order names can be had; `then` gets the error, empty if so."""
+        self._preloading.cancel()
+        self._memory.limit(order.memory_mb)
+        self.slot.promise(order, clock_us(), HANGING_US)
+        self._on_fetched = then
+        self._send_order(body)
+
+    def _tell_fetched(self, error: Error) -> None:
+        tell, self._on_fetched = self._on_fetched, None
+        if tell:
+            tell(error)
+
+    def _send_order(self, body: bytes) -> None:
+        self._ends.control.settimeout(1)  # the worker is waiting for exactly this
+        with contextlib.suppress(OSError):  # it has just been killed; that is noticed and told in its own way
+            self._ends.control.sendall(zygote.order_message(body))
+        self._ends.control.setblocking(False)
+
+    def preload(self, wish: Wish, tell: Callable[[Result | Error], None]) -> bool:
+        """Carries out the wish and tells what became of it; False while another one is being carried out."""
+        if self._preloading.busy_with_another(wish):
+            return False
+        self._preloading.ask(wish, functools.partial(self._preloaded, tell))
+        return True
+
+    def _preloaded(self, tell: Callable[[Result | Error], None], result: Result | Error) -> None:
+        self.telemetry.facts.pop("Okiba-Preload-Dropped", None)
+        if isinstance(result, Result) and result.dropped:
+            self.telemetry.facts["Okiba-Preload-Dropped"] = result.dropped[:500]
+        tell(result)
+
+    def _adopt(self, born: Birth) -> None:
+        """This zygote takes the place of the one there was, whose worker was nobody's."""
+        self._selector.unregister(self._ends.link)
+        self.watch.end()
+        self._ends.close()
+        processes.end_all([self._zygote_pid, *processes.descendants(self._zygote_pid)])
+        self._zygote_pid, self._ends, self._worker_pid, self._heard = born.pid, born.ends, None, b""
+        self._memory.adopt(born.pid)
+        born.ends.link.sendall(b"g")
+        self.watch = Watch(self._selector, self._ends, self.slot, self._ring)
+        self._selector.register(self._ends.link, selectors.EVENT_READ, lambda _events: self._hear())
+
     def specialize(self, order: Order, body: bytes, on_forked: Callable[[int], None]) -> None:
         """The slot becomes this function's; `on_forked` gets the worker's pid, 0 if there will be none."""
+        self._preloading.cancel()
         self._memory.limit(order.memory_mb)
         self.slot.specialize(order, clock_us())
-        self._on_forked = on_forked
-        self._ends.link.settimeout(1)  # the zygote is waiting for exactly this
-        with contextlib.suppress(OSError):  # it has just been killed; that is noticed and told in its own way
-            self._ends.link.sendall(zygote.order_message(body))
+        self._send_order(body)
+        self.tell_worker(on_forked)
         self.watch.look()
+
+    def tell_worker(self, on_forked: Callable[[int], None]) -> None:
+        """Tells the worker's pid, as soon as there is one; 0 if there will be none."""
+        self._on_forked = on_forked
+        if self._worker_pid is not None:
+            self._tell_forked(self._worker_pid)
 
     def connect(self, connection: socket.socket) -> None:
         """The worker serves this connection from now on, and no other."""
@@ -182,6 +265,11 @@ class Agent:
         if looked and self.slot.running:
             return self.slot.out_of_memory() if self._memory.exceeded(self._zygote_pid) else None
         return None
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the slot will end without anything more being asked of it."""
+        return self._must_end or self._remains_until_us is not None or self.slot.state == slots.EXITED
 
     def kill(self, ending: Ending) -> None:
         """Ends the slot's processes; the report follows when they are gone."""
@@ -219,10 +307,15 @@ class Agent:
             self.slot.peak_kb = max(self.slot.peak_kb, int(words[2]))
             self.watch.look()
             if self._remains_until_us is None:
-                code = os.waitstatus_to_exitcode(int(words[1]))
-                self.kill(self.slot.gone(code, for_memory=self._memory.exceeded(self._zygote_pid)))
+                self.kill(self._own_end(os.waitstatus_to_exitcode(int(words[1]))))
+
+    def _own_end(self, code: int) -> Ending:
+        if self._leaving and code >= 0 and not self.slot.running:
+            return Ending("shutdown", None)
+        return self.slot.gone(code, for_memory=self._memory.exceeded(self._zygote_pid))
 
     def _tell_forked(self, pid: int) -> None:
+        self._worker_pid = pid
         tell, self._on_forked = self._on_forked, None
         if tell:
             tell(pid)
@@ -244,7 +337,8 @@ class Agent:
         self.slot.peak_kb = max(self.slot.peak_kb, self._memory.peak_kb)
         lines = self.slot.end(ending, now_us, time.time(), open_line=self._ring.line_is_open)
         self._ring.append(lines, int(time.time() * 1000))
-        self._epitaph_us = now_us + _EPITAPH_US
+        self._epitaph_us = now_us + (_FAREWELL_US if self._leaving else _EPITAPH_US)
+        self._tell_fetched(failed("the worker ended while it fetched"))
         self._tell_forked(0)
 
 

@@ -82,12 +82,16 @@ def _close(ours: AgentEnds, foreign: list[int]) -> None:
 
 
 def _be_zygote(options: Options, ends: WorkerEnds, *, isolated: bool) -> NoReturn:
-    if isolated:
-        own, old_tmp = isolation.settle(options.preload_path)
-    else:
-        own, old_tmp = [], isolation.NO_OLD_TMP
-        system.adopt_orphans()
+    if not isolated:
+        be_zygote(ends, options.preload_path)
+    own, old_tmp = isolation.settle(options.preload_path)
     Zygote(ends, own, old_tmp, options.preload_path).run()
+
+
+def be_zygote(ends: WorkerEnds, preload_path: tuple[str, ...]) -> NoReturn:
+    """This process is a slot's zygote from now on, without namespaces of its own."""
+    system.adopt_orphans()
+    Zygote(ends, [], isolation.NO_OLD_TMP, preload_path).run()
 
 
 def _in_child(*steps: Callable[[], None]) -> NoReturn:

@@ -9,7 +9,7 @@ from okiba_runtime.order import Order
 
 
 def of_function(order: Order) -> dict[str, str]:
-    """Every variable of the worker; nothing of this process's own environment is in it but PATH.
+    """Every variable of the worker; nothing of this process's own environment is in it but PATH and SSL_CERT_FILE.
 
     Source:
         Lambda's environment as recorded; AWS_LAMBDA_RUNTIME_API is absent because nothing listens there.
@@ -22,6 +22,7 @@ def of_function(order: Order) -> dict[str, str]:
         "SHLVL": "0",
         # For interpreters that the handler starts itself: they find what it finds.
         "PYTHONPATH": os.pathsep.join(order.import_path()[1:]),
+        **_certificates(),
         **order.environment,
         "_HANDLER": order.handler,
         "LAMBDA_TASK_ROOT": order.code,
@@ -38,6 +39,12 @@ def of_function(order: Order) -> dict[str, str]:
     if not variables["PYTHONPATH"]:
         del variables["PYTHONPATH"]
     return variables
+
+
+def _certificates() -> dict[str, str]:
+    """Where a private authority's certificates are, under the names that ssl, boto3 and requests look for."""
+    file = os.environ.get("SSL_CERT_FILE")
+    return dict.fromkeys(("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), file) if file else {}
 
 
 def become(variables: dict[str, str]) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 USAGE = """usage: okiba_runtime --listen unix:/path|tcp:host:port [--lifeline FD] [--private-tmp] [--cgroup DIR]
-                     [--preload-path DIR]... [--preload MODULE,MODULE]
+                     [--runtime-dir DIR] [--echo] [--preload-path DIR]... [--preload MODULE,MODULE]
        okiba_runtime --nursery FD [--lifeline FD] [--preload-path DIR]... [--preload MODULE,MODULE]"""
+
+
+# Where containers have a volume for it.
+_RUNTIME_DIR = "/var/okiba"
 
 
 class UsageError(ValueError):
@@ -24,6 +29,8 @@ class Options:
         cgroup: A writable cgroup made for this slot alone; empty for none.
         preload_path: Folders that the preloaded modules come from, in the order of sys.path.
         preload: Modules to import before the first fork.
+        runtime_dir: Folder for what is fetched from the object store.
+        echo: Write the worker's output to this process's standard output, too.
         nursery: Inherited socket over which slots are asked for; -1 for none.
         preload_dropped: Why preloading was given up, when it was.
     """
@@ -34,18 +41,22 @@ class Options:
     cgroup: str = ""
     preload_path: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
+    runtime_dir: str = _RUNTIME_DIR
+    echo: bool = False
     nursery: int = -1
     preload_dropped: str = ""
 
     def without_preload(self, reason: str) -> list[str]:
         """The command line that starts the same again, but preloads nothing."""
-        words = ["--preload-dropped", reason]
+        words = ["--preload-dropped", reason, "--runtime-dir", self.runtime_dir]
         if self.listen:
             words += ["--listen", self.listen]
         if self.lifeline >= 0:
             words += ["--lifeline", str(self.lifeline)]
         if self.private_tmp:
             words += ["--private-tmp"]
+        if self.echo:
+            words += ["--echo"]
         if self.cgroup:
             words += ["--cgroup", self.cgroup]
         if self.nursery >= 0:
@@ -53,17 +64,20 @@ class Options:
         return words
 
 
-def parse(words: list[str]) -> Options:
+def parse(words: list[str], environment: Mapping[str, str]) -> Options:
     """The options that these words (without the program's name) spell.
+
+    Args:
+        environment: Its OKIBA_RUNTIME_DIR is where `--runtime-dir` is not given.
 
     Raises:
         UsageError: A word is unknown, lacks its value, or has a value that does not fit.
     """
-    options = Options()
+    options = Options(runtime_dir=environment.get("OKIBA_RUNTIME_DIR") or _RUNTIME_DIR)
     rest = iter(words)
     for word in rest:
-        if word == "--private-tmp":
-            options.private_tmp = True
+        if word in ("--private-tmp", "--echo"):
+            setattr(options, word[2:].replace("-", "_"), True)
             continue
         value = next(rest, None)
         if value is None:
@@ -82,6 +96,8 @@ def _set(options: Options, word: str, value: str) -> None:
             options.lifeline = _descriptor(word, value)
         case "--nursery":
             options.nursery = _descriptor(word, value)
+        case "--runtime-dir":
+            options.runtime_dir = value
         case "--cgroup":
             options.cgroup = value
         case "--preload-path":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,6 @@ _READ_AT_EXEC = ("LD_", "PYTHON", "OMP_", "MALLOC_", "MKL_", "OPENBLAS_", "NUMEX
 
 class BadOrder(ValueError):
     """The order cannot be carried out; the message names the field and says what was expected."""
-
-
-class Unsupported(BadOrder):
-    """The order asks for what this version does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +52,17 @@ class Order:
         """Every folder that the function's code comes from."""
         return (self.code, *self.layers, *self.packages)
 
-    def check_folders(self) -> None:
+    def check_folders(self, besides: Collection[str] = ()) -> None:
         """Every folder is there.
+
+        Args:
+            besides: Those that are on their way, and what is in them.
 
         Raises:
             BadOrder: One is not.
         """
         for folder in self.folders:
-            if not os.path.isdir(folder):
+            if folder not in besides and os.path.dirname(folder) not in besides and not os.path.isdir(folder):
                 raise BadOrder(f"no such folder: {folder}")
 
     def import_path(self) -> list[str]:
@@ -71,10 +70,13 @@ class Order:
 
         Lambda unpacks layers over each other, so that a later one hides an earlier one; hence the reversed order.
         """
-        path = [self.code]
-        for layer in reversed(self.layers):
-            path += [folder for folder in _python_folders(layer) if os.path.isdir(folder)]
-        return [*path, *self.packages]
+        return [self.code, *import_folders(self.layers, self.packages)]
+
+
+def import_folders(layers: tuple[str, ...], packages: tuple[str, ...]) -> list[str]:
+    """What layers and packages put on sys.path, behind the function's own code."""
+    found = [folder for layer in reversed(layers) for folder in _python_folders(layer) if os.path.isdir(folder)]
+    return [*found, *packages]
 
 
 def _python_folders(layer: str) -> list[str]:
@@ -88,14 +90,29 @@ def parse_order(body: bytes) -> Order:
     Raises:
         BadOrder: Not JSON, or a field is missing, mistyped or out of range.
     """
+    return order_of(parse_json(body))
+
+
+def parse_json(body: bytes) -> Any:
+    """What the body spells.
+
+    Raises:
+        BadOrder: It is not JSON.
+    """
     try:
-        fields = json.loads(body)
-    except ValueError as error:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
         raise BadOrder(f"the body must be JSON: {error}") from error
+
+
+def order_of(fields: Any) -> Order:
+    """The order in these fields, every folder of which is named by its path.
+
+    Raises:
+        BadOrder: A field is missing, mistyped or out of range.
+    """
     function = _field(fields, "function", dict)
     code = _field(fields, "code", dict)
-    if "url" in code:
-        raise Unsupported("code.url: this version takes code from a folder (code.path) only")
     return Order(
         epoch=_number(fields, "epoch", 0),
         grant=_matching(fields, "grant", lambda grant: len(grant) == 64 and _is_hex(grant), "64 hex digits"),
@@ -109,10 +126,29 @@ def parse_order(body: bytes) -> Order:
         log_stream=_field(function, "log_stream", str),
         environment=_environment(_field(fields, "environment", dict)),
         code=_folder(_field(code, "path", str)),
-        layers=tuple(_folder(_field(layer, "path", str)) for layer in _field(fields, "layers", list)),
-        packages=tuple(_folder(path) for path in _field(fields, "packages", list)),
+        layers=layers_of(fields),
+        packages=packages_of(fields),
         init_ms=_number(fields, "init_ms", 1),
     )
+
+
+def layers_of(fields: Any) -> tuple[str, ...]:
+    """The folders of `layers`, in the function's order.
+
+    Raises:
+        BadOrder: One is not an absolute path.
+    """
+    return tuple(_folder(_field(layer, "path", str)) for layer in _field(fields, "layers", list))
+
+
+def packages_of(fields: Any) -> tuple[str, ...]:
+    """The folders of `packages`; an entry is a path, or an object with one.
+
+    Raises:
+        BadOrder: One is not an absolute path.
+    """
+    entries = _field(fields, "packages", list)
+    return tuple(_folder(entry.get("path") if isinstance(entry, dict) else entry) for entry in entries)
 
 
 def _field(fields: Any, name: str, kind: type[Any]) -> Any:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from okiba_runtime import wire
+from okiba_runtime import listening, wire
 
 # `specialize` has the largest body.
 MAX_BODY = 1024 * 1024
@@ -167,9 +167,7 @@ class Peers:
         if len(self._peers) >= MAX_PEERS:
             connection.close()
             return
-        connection.setblocking(False)
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.tune(connection)
         peer = Peer(self, connection)
         self._peers[peer] = selectors.EVENT_READ
         self._selector.register(connection, selectors.EVENT_READ, peer.on_ready)

@@ -1,7 +1,8 @@
 """The descriptors between an agent, its zygote and its worker.
 
-    link      agent ↔ zygote   one order down; `ready WHAT`, `forked PID`, `exited STATUS PEAK_KB` up
-    control   agent → worker   data connections, as descriptors
+    link      agent ↔ zygote   one byte down, to have the worker forked; `ready WHAT`, `forked PID`,
+                               `exited STATUS PEAK_KB` up
+    control   agent → worker   the order, then data connections, as descriptors
     log       agent ← worker   standard output and error
     notices   agent ← worker   see notices.py
 
@@ -29,10 +30,15 @@ class WorkerEnds:
     log: int
     notices: int
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Them all."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
     def close(self) -> None:
         """Closes them all."""
-        for field in fields(self):
-            os.close(getattr(self, field.name))
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from okiba_runtime.endings import Ending
 from okiba_runtime.order import Order
 
 WARM: Final = "warm"
+FETCHING: Final = "fetching"
 INIT: Final = "init"
 IDLE: Final = "idle"
 BUSY: Final = "busy"
@@ -19,6 +20,9 @@ EXITED: Final = "exited"
 # An `end` without a `start`, or a `start` in the middle of another, is a handler writing into our pipe: ignored.
 TRANSITIONS: Final = {
     (WARM, "specialize"): INIT,
+    (WARM, "promise"): FETCHING,
+    (FETCHING, "fetched"): INIT,
+    (FETCHING, "unfetched"): WARM,
     (INIT, "init"): IDLE,
     (INIT, "failed"): IDLE,
     (IDLE, "start"): BUSY,
@@ -28,7 +32,7 @@ TRANSITIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The invocation in the handler, or (without an id) the init phase; times on the monotonic clock."""
+    """The invocation in the handler, or (without an id) fetching or the init phase; times on the monotonic clock."""
 
     request_id: str
     started_us: int
@@ -46,6 +50,9 @@ class Slot:
     def __init__(self) -> None:
         self.state = WARM
         self.order: Order | None = None
+        self.promised: Order | None = None
+        """Whose the slot will be when its parts have been fetched."""
+        self.fetch_error: dict[str, str] = {}
         self.epoch = -1
         self.running: Running | None = None
         self.peak_kb = 0
@@ -59,6 +66,16 @@ class Slot:
         self.order, self.epoch = order, order.epoch
         self.state = TRANSITIONS[self.state, "specialize"]
         self.running = Running("", now_us, order.init_ms * 1000)
+
+    def promise(self, order: Order, now_us: int, patience_us: int) -> None:
+        """The slot is this function's as soon as the worker has fetched what the order names.
+
+        Args:
+            patience_us: How much longer than the order allows that may take before it is overdue.
+        """
+        self.promised, self.fetch_error = order, {}
+        self.state = TRANSITIONS[self.state, "promise"]
+        self.running = Running("", now_us, order.init_ms * 1000 + patience_us)
 
     @property
     def request_id(self) -> str:
@@ -88,7 +105,10 @@ class Slot:
             self.modules = arguments[0]
             return
         state = TRANSITIONS.get((self.state, word))
-        if state is None or (word == "failed" and not _is_json_object(arguments[1])):
+        if state is None or (word == "failed" and _json_object(arguments[1]) is None):
+            return
+        if word in {"fetched", "unfetched"}:
+            self._keep_promise(word, arguments[0])
             return
         self.state = state
         if word == "start":
@@ -102,11 +122,21 @@ class Slot:
             self._init_us = int(arguments[0])
             self._init_failure = arguments[1] if word == "failed" else b""
 
+    def _keep_promise(self, word: str, argument: bytes) -> None:
+        order, self.promised = self.promised, None
+        self.state, self.running = WARM, None
+        if word == "fetched" and order:
+            self.specialize(order, int(argument))
+        else:
+            self.fetch_error = _json_object(argument) or {"errorType": "Okiba.FetchFailed", "errorMessage": "unknown"}
+
     def overdue(self, now_us: int) -> Ending | None:
         """The ending that is due because the time allowed is over, if it is."""
         if self.running is None or now_us < self.running.deadline_us:
             return None
         limit_ms = self.running.timeout_us // 1000
+        if self.state == FETCHING:  # the worker hangs where it cannot even give up
+            return Ending("shutdown", None)
         if self.initialising:
             return Ending("init_timeout", None, limit_ms=limit_ms)
         return Ending("timeout", self.request_id, limit_ms=limit_ms)
@@ -142,8 +172,9 @@ class Slot:
         )
 
 
-def _is_json_object(raw: bytes) -> bool:
+def _json_object(raw: bytes) -> dict[str, str] | None:
     try:
-        return isinstance(json.loads(raw), dict)
+        value = json.loads(raw)
     except ValueError:
-        return False
+        return None
+    return value if isinstance(value, dict) else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
+import signal
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
@@ -63,6 +65,22 @@ def moved_high(descriptor: int) -> int:
         return descriptor
     os.close(descriptor)
     return high
+
+
+def become_nobodys(*kept: int) -> None:
+    """A process just forked by an agent holds and obeys nothing of the agent's any more, and ends with it.
+
+    Args:
+        kept: Descriptors that stay open, beside the three standard ones.
+    """
+    die_with_parent(signal.SIGKILL)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2 and descriptor not in kept:
+            with contextlib.suppress(OSError):  # the listing's own is gone already
+                os.close(descriptor)
 
 
 def widen_pipe(descriptor: int, size: int) -> None:

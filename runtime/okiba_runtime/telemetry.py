@@ -36,11 +36,11 @@ class Telemetry:
     """Answers telemetry requests when there is something to tell, or when they have waited long enough.
 
     Args:
-        facts: Headers that never change in this slot's life.
+        facts: Headers of what the slot was made of.
     """
 
-    def __init__(self, slot: Slot, ring: Ring, facts: list[tuple[str, str]]) -> None:
-        self._slot, self._ring, self._facts = slot, ring, facts
+    def __init__(self, slot: Slot, ring: Ring, facts: dict[str, str]) -> None:
+        self._slot, self._ring, self.facts = slot, ring, facts
         self._waiting: list[Waiting] = []
         self._log_told_us = 0
 
@@ -91,7 +91,7 @@ class Telemetry:
             ("Okiba-Log-Dropped", str(excerpt.dropped)),
             ("Okiba-Log-Time-Ms", str(excerpt.time_ms)),
             ("Okiba-Memory-Kb", str(slot.peak_kb)),
-            *self._facts,
+            *self.facts.items(),
         ]
         if slot.request_id:
             headers.append(("Okiba-Running", slot.request_id))

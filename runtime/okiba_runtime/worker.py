@@ -34,17 +34,24 @@ _OPENINGS = frozenset('{["0123456789tfn-')
 _decoder = json.JSONDecoder()
 
 
+class Stage:
+    """What a worker needs and no order changes, so that it can be there before the order: streams and logging."""
+
+    def __init__(self) -> None:
+        self.output = output.Output()
+        self.log_ids = output.install_logging()
+
+
 class Worker:
     """One function in one process."""
 
-    def __init__(self, order: Order, ends: WorkerEnds) -> None:
+    def __init__(self, order: Order, ends: WorkerEnds, stage: Stage) -> None:
         self.order = order
         self.id = os.urandom(16).hex()
         self.outcomes = Outcomes()
         self._control = socket.socket(fileno=ends.control)
         self._log, self._notices = ends.log, ends.notices
-        self._output = output.Output()
-        self._log_ids = output.install_logging()
+        self._output, self._log_ids = stage.output, stage.log_ids
         self._data: socket.socket | None = None
         self._handler: Handler | None = None
         self._init_us = 0
@@ -53,10 +60,10 @@ class Worker:
         self._loaded: tuple[str, ...] = ()
         self._traced = False
         self._pid = os.getpid()
-        os.register_at_fork(after_in_child=self._let_go)
 
     def initialise(self) -> None:
         """Imports the handler; a failure of it is kept for the greeting."""
+        os.register_at_fork(after_in_child=self._let_go)
         began = time.monotonic_ns()
         failure = self._load()
         self._init_us = self._untold_init_us = (time.monotonic_ns() - began) // 1000
@@ -95,7 +102,7 @@ class Worker:
                     self._data.shutdown(socket.SHUT_WR)
                     return
                 self._answer_all(self._data)
-            except ConnectionError:  # the agent has shut it down: somebody else holds the slot now
+            except OSError:  # the agent has shut it down: somebody else holds the slot now; or its other side is gone
                 continue
             except wire.Malformed as error:
                 self._refuse(self._data, error)
@@ -172,6 +179,14 @@ class Worker:
         self._log_ids.request_id = ""
         return self._settled(headers, raw_id, began_us, result, failed)
 
+    def rehearse(self, handler: Handler, head: bytes) -> None:
+        """Does what the first call will make it do, see `rehearsal`."""
+        self._handler = handler
+        self._greeting()
+        self._loaded = tuple(sys.modules)
+        self._invoke(wire.parse_head(head)[2], b'{"key": [1, 2.5, "value", null, true]}')
+        self._control.close()
+
     def _result(self, request_id: str, headers: dict[bytes, bytes], body: bytes) -> bytes:
         event = _event(body)
         context = LambdaContext(
@@ -245,14 +260,17 @@ class Worker:
         os._exit(code)
 
 
-def main(order: Order, ends: WorkerEnds) -> NoReturn:
-    """A freshly forked (or started) process becomes this order's worker."""
+def main(order: Order, ends: WorkerEnds, stage: Stage, preloaded: tuple[str, ...] = ()) -> NoReturn:
+    """A process becomes this order's worker.
+
+    Args:
+        preloaded: Folders that way has been made for, see `preload`.
+    """
     os.setsid()
-    _let_others_finish()
-    worker = Worker(order, ends)
+    worker = Worker(order, ends, stage)
     code = 1
     try:
-        _settle_in(order)
+        _settle_in(order, preloaded)
         worker.initialise()
         worker.serve()
     except SystemExit as error:
@@ -262,7 +280,7 @@ def main(order: Order, ends: WorkerEnds) -> NoReturn:
     worker.finish(code)
 
 
-def _let_others_finish() -> None:
+def give_way() -> None:
     """A worker that gets a call waits its turn instead of pushing the gateway, which just sent it, off its core.
 
     Its share of the processor stays the same.
@@ -273,13 +291,13 @@ def _let_others_finish() -> None:
         return
 
 
-def _settle_in(order: Order) -> None:
+def _settle_in(order: Order, preloaded: tuple[str, ...]) -> None:
     """Everything about this process that a handler can see is the function's."""
     environment.become(environment.of_function(order))
     time.tzset()
     os.chdir(order.code)
     path = order.import_path()
-    shadows.make_way(path)
+    shadows.make_way(folder for folder in path if folder not in preloaded)
     sys.path[:] = path + [entry for entry in shadows.standard_path() if entry not in path]
     sys.argv[:] = [""]
     sys.modules["__main__"] = ModuleType("__main__")

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import redis
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -162,6 +163,7 @@ def _exactly_once(here: Installation) -> list[Row]:
     put_s = time.monotonic() - start
     eventually(lambda: here.metric("okiba_queue_depth") == 0 and check(here, keys)["lost"] == [], 120, 1.0)
     drained_s = time.monotonic() - start
+    eventually(lambda: nothing_pending(here, "effect"), 120, 0.5)
     honest = check(here, keys)
     seeded = _seeded(here, keys)
     return [
@@ -171,6 +173,15 @@ def _exactly_once(here: Installation) -> list[Row]:
         Row(f"{PUTS} PUTs by {CLIENTS} clients, PUTs/s", PUTS / put_s),
         Row(f"{PUTS} PUTs by {CLIENTS} clients, effects/s from first PUT to last effect", PUTS / drained_s),
     ]
+
+
+def nothing_pending(here: Installation, function: str) -> bool:
+    """Whether all that anybody told Okiba of, or has yet to tell, has its end: a second effect would have happened."""
+    if any(path.is_file() for path in (here.state / "queue").rglob("*")):  # MinIO's queued lane
+        return False
+    with redis.Redis(unix_socket_path=f"{here.document['sockets']}/valkey") as store:
+        # In this order, which is an event's. An entry leaves the queue with its work's end, and not with a lease.
+        return not store.xlen("okiba:ingest") and not store.xlen(f"okiba:{{default/{function}}}:queue")
 
 
 def check(here: Installation, keys: list[str]) -> dict[str, list[str]]:

@@ -23,8 +23,8 @@ def run() -> list[Row]:
         time.sleep(SETTLE_S)
         slots = _slots(here)
         parts = [pid for part in PARTS for pid in _tree(here.pid(part)) if pid not in slots]
-        before, start = sum(map(_ticks, parts)), time.monotonic()
-        slot_before = sum(map(_ticks, slots))
+        before, start = sum(map(ticks, parts)), time.monotonic()
+        slot_before = sum(map(ticks, slots))
         time.sleep(WATCH_S)
         elapsed = time.monotonic() - start
         return [
@@ -36,7 +36,7 @@ def run() -> list[Row]:
 
 
 def _percent(pids: list[int], before: int, elapsed: float) -> float:
-    return (sum(map(_ticks, pids)) - before) / TICK / elapsed * 100
+    return (sum(map(ticks, pids)) - before) / TICK / elapsed * 100
 
 
 def _slots(here: Installation) -> list[int]:
@@ -47,7 +47,8 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(below for child in children(pid) for below in _tree(child))]
 
 
-def _ticks(pid: int) -> int:
+def ticks(pid: int) -> int:
+    """Processor time that the process has had."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

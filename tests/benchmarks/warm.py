@@ -40,13 +40,13 @@ def served(kind: str, port: int) -> Iterator[str]:
         process.wait()
 
 
-def signed(here: Installation) -> bytes:
-    """A signed call of the warm function, good for 15 minutes."""
+def signed(here: Installation, path: str = PATH) -> bytes:
+    """A signed call of a function, good for 15 minutes."""
     variables = here.variables
-    request = AWSRequest("POST", f"http://{here.gateway}{PATH}", data=b"{}")
+    request = AWSRequest("POST", f"http://{here.gateway}{path}", data=b"{}")
     keys = Credentials(variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"])
     SigV4Auth(keys, "lambda", variables["AWS_DEFAULT_REGION"]).add_auth(request)
-    return post(PATH, b"{}", dict(request.headers.items()), host=here.gateway)
+    return post(path, b"{}", dict(request.headers.items()), host=here.gateway)
 
 
 def _median(loads: list[Load], figure: str) -> float:

@@ -89,6 +89,30 @@ async def test_a_later_life_reads_what_an_earlier_one_had_not_settled(link):
     assert again.body == b"1"
 
 
+async def test_what_a_dead_reader_had_not_settled_is_read_by_another(link):
+    if link is None:
+        pytest.skip("the twin has one reader")
+    dead = RedisInbox(link, "dead")
+    for number in range(5):
+        await dead.store("direct", b"%d" % number, 1)
+    settled = (await dead.read(5, 0))[0]
+    await dead.settle([settled.entry])
+
+    heir = RedisInbox(link, "heir", abandoned_ms=0)
+    taken = [notification.body for notification in await heir.read(10, 0)]
+
+    assert taken == [b"1", b"2", b"3", b"4"]
+
+
+async def test_what_a_living_reader_has_in_hand_is_left_to_it(link):
+    if link is None:
+        pytest.skip("the twin has one reader")
+    await RedisInbox(link, "one").store("direct", b"1", 1)
+    await RedisInbox(link, "one").read(10, 0)
+
+    assert await RedisInbox(link, "two").read(10, 0) == []
+
+
 async def test_the_quarantine_keeps_the_beginning_and_the_reason(inbox):
     await inbox.store("direct", b"x" * 100_000, 7)
     (notification,) = await inbox.read(1, 0)

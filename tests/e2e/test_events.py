@@ -2,8 +2,6 @@
 
 import http.client
 import json
-import os
-import signal
 import time
 import uuid
 
@@ -133,7 +131,7 @@ def test_multipart_and_copy_are_told_by_their_names(tell):
 
 def post(okiba, body, lane="elsewhere", token=None):
     """What a store sends; the status that it is answered."""
-    token = json.loads((okiba.state / "credentials.json").read_text())["webhook_token"] if token is None else token
+    token = okiba.webhook_token if token is None else token
     connection = http.client.HTTPConnection(okiba.admin, timeout=30)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     connection.request("POST", f"/webhooks/s3/{lane}", body, headers)
@@ -207,25 +205,19 @@ def test_a_forged_notification_is_refused_and_runs_nothing(okiba, tell, token):
 def test_while_the_store_is_away_nothing_is_taken_and_everyone_is_told_when_to_come_again(okiba, tell):
     okiba.deploy_inline("calm", "def handler(event, context):\n    return 'calm'\n")
     okiba.invoke("calm")
-    pid = okiba.kill("valkey", signal.SIGSTOP)
-    try:
+    with okiba.stopped("valkey"):
         response = post(okiba, notification("while/away.txt"))
         assert (response.status, response.getheader("Retry-After")) == (503, "1")
         with pytest.raises(ClientError) as refused:
             okiba.client("lambda").invoke(FunctionName="calm", InvocationType="Event")
         assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
         assert okiba.invoke("calm")[0] == "calm"  # a synchronous call needs no store
-    finally:
-        os.kill(pid, signal.SIGCONT)
     eventually(lambda: post(okiba, notification("after/away.txt")).status == 200, 30)
     eventually(lambda: [key for key, _ in seen(tell) if key == "after/away.txt"], 30)
 
 
 def test_a_put_while_the_gateway_is_away_is_handled_when_it_is_back(okiba, tell):
-    pid = okiba.kill("gateway", signal.SIGSTOP)
-    try:
+    with okiba.stopped("gateway"):
         tell.put_object(Bucket="inbox", Key="gateway/away.txt", Body=b"x")
         time.sleep(1)
-    finally:
-        os.kill(pid, signal.SIGCONT)
     eventually(lambda: [key for key, _ in seen(tell) if key == "gateway/away.txt"], 30)

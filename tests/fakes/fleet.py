@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from okiba.ports import SlotAddress
 
@@ -22,7 +22,7 @@ class FakeKeeper:
     def took(self, slot_id: str, function: str, revision: str) -> None:
         self.taken.append((slot_id, function, revision))
 
-    def want(self, kind: str, count: int) -> None:
+    def want(self, kind: str, count: int, each: Sequence[int] = ()) -> None:
         self.wanted[kind] = count
 
     def retire(self, slot_id: str) -> None:
@@ -36,6 +36,8 @@ class FakeListener:
         self.dealt: list[SlotAddress] = []
         self.gone: list[tuple[str, str]] = []
         self.synced = 0
+        self.answers: list[tuple[str, int, tuple[str, ...]]] = []
+        self.refused = 0
 
     def slot_dealt(self, slot: SlotAddress) -> None:
         self.dealt.append(slot)
@@ -45,3 +47,9 @@ class FakeListener:
 
     def fleet_synced(self) -> None:
         self.synced += 1
+
+    def doubt_answered(self, gateway: str, life: int, slots: Collection[str]) -> None:
+        self.answers.append((gateway, life, tuple(slots)))
+
+    def fleet_refused(self) -> None:
+        self.refused += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -117,8 +117,9 @@ class FakeLayerShelf:
         self.built: set[str] = set()
         self.intents: dict[str, LayerIntent] = {}
         self.wanted: list[str] = []
+        self.needed: set[str] = set()
 
-    def is_built(self, layer_hash: str) -> bool:
+    async def is_built(self, layer_hash: str) -> bool:
         return layer_hash in self.built
 
     async def read(self, layer_hash: str) -> LayerIntent | None:
@@ -127,6 +128,9 @@ class FakeLayerShelf:
     async def want(self, layer: Layer, runtime: str, now_ms: int) -> None:
         self.wanted.append(layer.hash)
         self.intents[layer.hash] = LayerIntent(layer, runtime, LayerPhase.WANTED, changed_ms=now_ms)
+
+    async def sweep(self, needed: Callable[[], Collection[str]], now_ms: int) -> None:
+        self.needed = set(needed())
 
     def fail(self, layer: Layer, error: str, at_ms: int) -> None:
         """A job could not build it and never will."""

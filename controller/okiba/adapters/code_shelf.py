@@ -24,7 +24,8 @@ KEPT_MS: Final = 3_600_000
 of the same package may be on its way, finding it stored."""
 
 _PREFIX: Final = "code/"
-_FETCH: Final = "fetch-"
+FETCH: Final = "fetch-"
+"""How folders begin in which packages arrive."""
 
 
 class CodeShelf:
@@ -47,13 +48,16 @@ class CodeShelf:
             return
         for folder in (self._code, self._packages):
             folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_FETCH, dir=self._packages) as beside:
+        with tempfile.TemporaryDirectory(prefix=FETCH, dir=self._packages) as beside:
             package = Path(beside) / f"{sha256}.zip"
             try:
                 await asyncio.to_thread(self._store.get, f"{_PREFIX}{sha256}.zip", package)
             except NotFound as error:
-                raise InvalidParameter(f"the package {sha256} is not stored any more: deploy it again") from error
+                raise self._absent(sha256) from error
             await package_child.unpack(package, self._code, sha256)
+
+    def _absent(self, sha256: str) -> InvalidParameter:
+        return InvalidParameter(f"the package {sha256} is not stored any more: deploy it again")
 
     async def sweep(self, referenced: Collection[str], now_ms: int) -> None:
         """Packages that nothing has referred to for an hour are gone, here and from the object store."""
@@ -67,7 +71,7 @@ class CodeShelf:
         for sha256, since_ms in list(self._unneeded.items()):
             if now_ms - max(since_ms, stored.get(sha256, 0)) >= KEPT_MS:
                 self._remove(sha256)
-        for folder in self._packages.glob(f"{_FETCH}*"):  # of a controller that was killed
+        for folder in self._packages.glob(f"{FETCH}*"):  # of a controller that was killed
             if now_ms - folder.stat().st_mtime * 1000 >= KEPT_MS:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,6 @@
 """What the platform's parts last said of themselves, for `okiba status`.
 
-    okiba:conditions     hash: controller | minio | jobs → {"ok", "message", "at_ms"}
+    okiba:conditions     hash: controller | minio | jobs | slots → {"ok", "message", "at_ms"}
 
 A condition that has not been renewed for three of its writer's periods says nothing any more but that.
 """
@@ -17,7 +17,7 @@ from okiba.adapters.redis_link import RedisLink
 KEY: Final = "okiba:conditions"
 MAX_MESSAGE: Final = 1_000
 
-PERIODS_S: Final[Mapping[str, float]] = {"controller": 10.0, "minio": 10.0, "jobs": 15.0}
+PERIODS_S: Final[Mapping[str, float]] = {"controller": 10.0, "minio": 10.0, "jobs": 15.0, "slots": 10.0}
 """How often each part's condition is written."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -16,17 +17,32 @@ QUARANTINE_COUNT: Final = 1_000
 QUARANTINE_BODY: Final = 64 * 1024
 """Bytes kept of each body: enough to see what it was, too little to fill memory with garbage."""
 
+CLAIM_S: Final = 5.0
+"""How often a reader looks for what others have left."""
+
+ABANDONED_MS: Final = 10_000
+"""What somebody has read and not settled for so long is read again by another: routing takes milliseconds, and twice
+is harmless, for the ledger knows the event."""
+
+CLAIM_COUNT: Final = 256
+FORGET_MS: Final = 3_600_000
+"""A reader that has nothing in hand and has not been heard of for so long is struck off."""
+
 
 class RedisInbox:
     """The inbox of one gateway.
 
     Args:
         consumer: Names this reader over all its lives: what an earlier one had read and not settled comes first.
+        abandoned_ms: When what another reader has not settled is taken for left behind.
     """
 
-    def __init__(self, link: RedisLink, consumer: str = "gateway") -> None:
+    def __init__(self, link: RedisLink, consumer: str = "gateway", abandoned_ms: int = ABANDONED_MS) -> None:
         self._link = link
         self._consumer = consumer
+        self._abandoned_ms = abandoned_ms
+        self._claimed_s = float("-inf")
+        self._cursor = "0-0"
         self._unsettled: set[str] = set()
         self._doubt = True  # there may be entries handed out that `_unsettled` does not know
 
@@ -36,6 +52,7 @@ class RedisInbox:
 
     async def read(self, count: int, wait_ms: int) -> list[RawNotification]:
         """The next unread notifications, waiting up to `wait_ms` for the first; earlier unsettled ones come first."""
+        await self._claim()
         try:
             return await self._again(count) or await self._next(count, wait_ms)
         except RedisRefused as error:
@@ -69,6 +86,16 @@ class RedisInbox:
         return Quarantine(total, tuple(entries[:count]))
 
     # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def _claim(self) -> None:
+        """Takes over what other readers have left, now and then, some of it at a time."""
+        now_s = time.monotonic()
+        if now_s - self._claimed_s < CLAIM_S and self._cursor == "0-0":
+            return
+        arguments = (self._consumer, self._abandoned_ms, self._cursor, CLAIM_COUNT, FORGET_MS)
+        cursor, claimed = await self._link.script("inbox_claim", [INGEST], arguments)
+        self._claimed_s, self._cursor = now_s, cursor.decode()
+        self._doubt = self._doubt or claimed > 0
 
     async def _again(self, count: int) -> list[RawNotification]:
         """What was handed out before and not settled: by an earlier life, or to a reader that met trouble."""

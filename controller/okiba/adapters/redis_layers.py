@@ -1,7 +1,9 @@
 """Layers' intents in Redis: what is to be built, by whom nobody says, and how far it has come.
 
     okiba:layer:HASH     hash: requirements, runtime, allow_source, phase, progress, error, changed_ms, attempts,
-                         due_ms, preload (comma-separated)
+                         due_ms, preload (comma-separated), used_ms (when a function was last seen to need it),
+                         zip_sha256 and zip_bytes (what the object store has, where slots fetch it from there)
+    okiba:layers         set: hashes of all that have a hash above
     okiba:layers:open    set: hashes of those wanted or being built; what is sent to a job again and again
 
 The controller writes that a layer is wanted, jobs write the rest, gateways add what slots learned. Whether a layer
@@ -18,8 +20,9 @@ import redis
 from okiba.adapters.redis_link import RedisLink
 from okiba.core.errors import StoreUnavailable
 from okiba.core.function import Layer
-from okiba.core.layer import LayerIntent, LayerPhase, layer_retry_ms
+from okiba.core.layer import LayerArchive, LayerIntent, LayerPhase, layer_retry_ms
 
+KNOWN: Final = "okiba:layers"
 OPEN: Final = "okiba:layers:open"
 MAX_TEXT: Final = 4_096
 
@@ -38,16 +41,44 @@ class RedisLayers:
     async def want(self, layer: Layer, runtime: str, now_ms: int) -> None:
         """The layer is to be built; what was known of earlier attempts is forgotten, what slots learned is not."""
         # The set first: a hash without its place in the set would never be built, the other way round is harmless.
+        await self._link.call("SADD", KNOWN, layer.hash)
         await self._link.call("SADD", OPEN, layer.hash)
         await self._link.call("HSET", _key(layer.hash), *_flat(_wanted(layer, runtime, now_ms)))
 
     async def learned(self, layer_hash: str, modules: Sequence[str]) -> None:
         """A slot with this layer imported these modules out of it."""
+        await self._link.call("SADD", KNOWN, layer_hash)
         await self._link.call("HSET", _key(layer_hash), "preload", ",".join(modules))
 
     async def preload(self, layer_hash: str) -> tuple[str, ...]:
         """The modules that a slot of this layer should import ahead of time; empty until one has learned them."""
         return _modules(await self._link.call("HGET", _key(layer_hash), "preload"))
+
+    async def archive(self, layer_hash: str) -> LayerArchive | None:
+        """What the object store has of the layer; None while that is not said."""
+        sha256, size = await self._link.call("HMGET", _key(layer_hash), "zip_sha256", "zip_bytes")
+        return LayerArchive(sha256.decode(), int(size)) if sha256 and size else None
+
+    async def known(self) -> list[str]:
+        """Hashes of all layers that anything was ever written of, and nobody has forgotten."""
+        hashes: list[bytes] = await self._link.call("SMEMBERS", KNOWN)
+        return [layer_hash.decode() for layer_hash in hashes]
+
+    async def used(self, layer_hash: str, now_ms: int) -> None:
+        """A function needs the layer."""
+        await self._link.call("SADD", KNOWN, layer_hash)
+        await self._link.call("HSET", _key(layer_hash), "used_ms", str(now_ms))
+
+    async def used_ms(self, layer_hash: str) -> int | None:
+        """When a function was last seen to need the layer; None where that was never written down."""
+        used: bytes | None = await self._link.call("HGET", _key(layer_hash), "used_ms")
+        return None if used is None else int(used)
+
+    async def forget(self, layer_hash: str) -> None:
+        """Nothing is known of the layer any more, and nobody builds it."""
+        await self._link.call("SREM", OPEN, layer_hash)
+        await self._link.call("UNLINK", _key(layer_hash))
+        await self._link.call("SREM", KNOWN, layer_hash)
 
 
 class LayerBook:
@@ -78,10 +109,11 @@ class LayerBook:
         """The last line that building it said."""
         self._write(layer_hash, {"progress": line[:MAX_TEXT]})
 
-    def ready(self, layer_hash: str, now_ms: int) -> None:
-        """The layer lies in its folder."""
+    def ready(self, layer_hash: str, now_ms: int, archive: LayerArchive | None = None) -> None:
+        """The layer lies in its folder, or in the object store as this archive."""
         done = {"phase": LayerPhase.READY, "progress": "", "error": "", "changed_ms": str(now_ms)}
-        self._write(layer_hash, done)
+        stored = {"zip_sha256": archive.sha256, "zip_bytes": str(archive.size)} if archive else {}
+        self._write(layer_hash, done | stored)
         self._call("SREM", OPEN, layer_hash)
 
     def failed(self, layer_hash: str, error: str, now_ms: int) -> None:
@@ -130,13 +162,19 @@ def _wanted(layer: Layer, runtime: str, now_ms: int) -> dict[str, str]:
         "changed_ms": str(now_ms),
         "attempts": "0",
         "due_ms": "0",
+        "used_ms": str(now_ms),
+        "zip_sha256": "",
+        "zip_bytes": "",
     }
 
 
 def _intent(layer_hash: str, fields: Mapping[bytes, bytes]) -> LayerIntent | None:
-    """What the fields say; None where nobody asked (a hash may hold what slots learned and nothing else)."""
+    """What the fields say; None where nobody asked.
+
+    A hash may hold no more than what slots learned, or what a job wrote of a layer that was forgotten meanwhile.
+    """
     text = {name.decode(): value.decode() for name, value in fields.items()}
-    if "phase" not in text:
+    if not {"phase", "requirements"} <= text.keys():
         return None
     return LayerIntent(
         layer=Layer(layer_hash, text["requirements"], bool(text["allow_source"])),
@@ -148,6 +186,7 @@ def _intent(layer_hash: str, fields: Mapping[bytes, bytes]) -> LayerIntent | Non
         attempts=int(text["attempts"]),
         due_ms=int(text["due_ms"]),
         preload=_modules(fields.get(b"preload")),
+        archive=LayerArchive(text["zip_sha256"], int(text["zip_bytes"])) if text.get("zip_sha256") else None,
     )
 
 

@@ -7,12 +7,17 @@ without harm. What is thrown away by age (old dead letters) goes by Redis's own 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from okiba.adapters.redis_connection import Argument, entry_id
 from okiba.adapters.redis_link import RedisLink
+from okiba.adapters.s3_payloads import S3Payloads
+from okiba.core.errors import StoreUnavailable
 from okiba.core.invocation import Ending, Outcome
+from okiba.core.payload import is_kept_apart, payload_key, reference_of
 from okiba.ports import DeadLetter, Lease, Work
 
 REMEMBER_INVOKE_MS: Final = 3_600_000
@@ -28,6 +33,9 @@ ACCEPT_BATCH: Final = 64
 ACCEPT_BYTES: Final = 1024 * 1024
 """Most that one script call takes, so that Redis is not held up for others (measured: 64 small ones take 3 ms)."""
 
+ANY: Final = 0
+"""No function's epoch: whoever owns it, nothing is asked."""
+
 _FORGET_BATCH: Final = 100
 _FOREVER_MS: Final = 2**53
 _FORGOTTEN: Final = Outcome(Ending.PLATFORM_FAILURE, b"{}")
@@ -39,16 +47,30 @@ class RedisQueue:
     Args:
         consumer: Names this gateway.
         dedupe_ms: How long a settled bucket event is remembered.
+        payloads: Where large payloads are kept; None: in Redis, as the small ones.
+        epoch: In which this gateway owns a function; `ANY` where nobody else could.
     """
 
-    def __init__(self, link: RedisLink, tenant: str, consumer: str, dedupe_ms: int) -> None:
+    def __init__(
+        self,
+        link: RedisLink,
+        tenant: str,
+        consumer: str,
+        dedupe_ms: int,
+        payloads: S3Payloads | None = None,
+        epoch: Callable[[str], int] = lambda _function: ANY,
+    ) -> None:
         self._link = link
         self._tenant = tenant
         self._consumer = consumer
         self._dedupe_ms = dedupe_ms
+        self._payloads = payloads
+        self._epoch = epoch
 
     async def accept(self, works: Sequence[Work]) -> list[bool]:
         """Durable when this returns; False where the ledger has seen the event before (and nothing was added)."""
+        if self._payloads is not None and any(is_kept_apart(work.payload) for work in works):
+            works = await asyncio.gather(*(self._referring(work, self._payloads) for work in works))
         if len(works) == 1:  # a call: the hot path
             return [bool(answer) for answer in await self._accept(works)]
         taken = [False] * len(works)
@@ -60,9 +82,12 @@ class RedisQueue:
         return taken
 
     async def lease(self, function: str, count: int, now_ms: int) -> list[Lease]:
-        """Up to `count` pieces of waiting work, retries that are due first."""
-        waiting, *works = await self._script("lease", function, self._consumer, count, now_ms)
-        return [_lease(function, work, waiting) for work in works]
+        """Up to `count` pieces of waiting work, retries that are due first; none once another gateway is the owner."""
+        return await self._lease(function, count, now_ms, self._epoch(function))
+
+    async def _lease(self, function: str, count: int, now_ms: int, epoch: int) -> list[Lease]:
+        waiting, *works = await self._script("lease", function, self._consumer, count, now_ms, epoch)
+        return [_leased(function, work, waiting) for work in works]
 
     async def succeed(self, lease: Lease, outcome: Outcome) -> bool:  # noqa: ARG002  # nobody asks for results yet
         """The event's one end: succeeded. False when the lease was void."""
@@ -70,6 +95,9 @@ class RedisQueue:
         settled = await self._script(
             "succeed", work.function, work.request_id, lease.token, work.event_id, self._remember_ms(work)
         )
+        if settled and self._payloads is not None and (reference := reference_of(work.payload)):
+            with contextlib.suppress(StoreUnavailable):  # swept later
+                await self._payloads.drop(reference)
         return bool(settled)
 
     async def retry(
@@ -97,13 +125,31 @@ class RedisQueue:
         return bool(await self._script("bury", work.function, *args))
 
     async def recover(self, function: str, held: Collection[str] = ()) -> list[Lease]:
-        """What is leased and in nobody's hand, leased again to this gateway at no cost to it."""
+        """What is leased and in nobody's hand, leased again to this gateway at no cost to it.
+
+        Nothing once another gateway is the owner: it has all of that in its hand.
+        """
+        return await self._recover(function, held, self._epoch(function))
+
+    async def _recover(self, function: str, held: Collection[str], epoch: int) -> list[Lease]:
         cursor, total = b"0-0", 0
         while True:
-            cursor, count = await self._script("recover", function, self._consumer, cursor, *held)
+            cursor, count = await self._script("recover", function, self._consumer, cursor, epoch, *held)
             total += count
             if cursor == b"0-0":
-                return await self.lease(function, total, 0) if total else []
+                return await self._lease(function, total, 0, epoch) if total else []
+
+    async def payload(self, work: Work) -> bytes:
+        """The work's payload, wherever it is kept.
+
+        Raises:
+            NotFound: It was removed from the object store by somebody else.
+            StoreUnavailable: The object store is away.
+        """
+        reference = reference_of(work.payload)
+        if reference is None or self._payloads is None:
+            return work.payload
+        return await self._payloads.fetch(reference)
 
     async def depths(self, functions: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Per function (waiting and delayed, age in ms of the oldest)."""
@@ -139,14 +185,22 @@ class RedisQueue:
 
     async def forget(self, function: str) -> int:
         """The function is gone: all its open work ends as dead letters (`FunctionDeleted`), which stay for 7 days."""
-        total, leases = 0, await self.recover(function)
-        while leases or (leases := await self.lease(function, _FORGET_BATCH, _FOREVER_MS)):
+        total, leases = 0, await self._recover(function, (), ANY)
+        while leases or (leases := await self._lease(function, _FORGET_BATCH, _FOREVER_MS, ANY)):
             total += sum(await asyncio.gather(*(self.bury(lease, _FORGOTTEN, "FunctionDeleted") for lease in leases)))
             leases = []
         await self._script("forget", function, KEEP_FORGOTTEN_MS)
         return total
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    async def _referring(self, work: Work, payloads: S3Payloads) -> Work:
+        """The work with its payload in the object store, if that is where it belongs."""
+        if not is_kept_apart(work.payload):
+            return work
+        key = payload_key(self._tenant, work.function, work.request_id)
+        reference = await payloads.keep(key, work.payload)
+        return replace(work, payload=reference.encoded())
 
     async def _accept(self, works: Sequence[Work]) -> Sequence[int]:
         """1 for each that was taken, 0 for each seen before; all are of one function."""
@@ -180,7 +234,7 @@ def _batches(works: Sequence[Work]) -> Iterator[list[int]]:
     yield from (batch for batch, _ in open_batches.values())
 
 
-def _lease(function: str, work: list[Any], waiting: int) -> Lease:
+def _leased(function: str, work: list[Any], waiting: int) -> Lease:
     request, event, payload, source, accepted, trace, context, losses, attempt, token = work
     described = _work(function, event, request, payload, source, accepted, trace, context)
     return Lease(described, attempt, int(losses), token.decode(), waiting)

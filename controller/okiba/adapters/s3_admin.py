@@ -2,7 +2,7 @@
 
 Everything here blocks and is meant for a thread; each request has deadlines. Whoever a user belongs to is said by the
 name of its policy, `okiba-fn-FUNCTION-ACCESSKEY`, since policies can be listed in the clear: what MinIO encrypts for
-its administrators (adding and listing users) costs 0.2 s of CPU a call (Argon2), all else 2 to 6 ms.
+its administrators (listing users) costs 0.2 s of CPU a call (Argon2), all else 2 to 12 ms.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException, MinioException, S3Error
 from minio.helpers import check_bucket_name
+from minio.minioadmin import _COMMAND
 from minio.notificationconfig import (
     CloudFuncConfig,
     NotificationConfig,
@@ -28,6 +29,7 @@ from minio.notificationconfig import (
 )
 from urllib3.exceptions import HTTPError
 
+from okiba.adapters.s3_sealing import sealed
 from okiba.core.binding import Binding
 from okiba.core.errors import Conflict, InvalidParameter, NotFound, StoreUnavailable
 from okiba.core.notification import Kind, Rule, as_bindings, same_rules, wanted_rules
@@ -41,6 +43,18 @@ _ABSENT: Final = frozenset({"XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy"})
 _REFUSED_VALUES: Final = frozenset(
     {"XMinioAdminInvalidAccessKey", "XMinioAdminInvalidSecretKey", "XMinioMalformedIAMPolicy", "InvalidBucketName"}
 )
+
+
+class _Admin(MinioAdmin):
+    """The SDK's, which seals new users' secrets so that it costs neither side 0.13 s."""
+
+    def user_add(self, access_key: str, secret_key: str) -> str:
+        user = json.dumps({"status": "enabled", "secretKey": secret_key}).encode()
+        body = sealed(user, self._provider.retrieve().secret_key)
+        answer = self._url_open(
+            method="PUT", command=_COMMAND.ADD_USER, query_params={"accessKey": access_key}, body=body
+        )
+        return answer.data.decode()
 
 
 class S3Admin:
@@ -62,11 +76,11 @@ class S3Admin:
             region=region,  # known, so that no request asks where a bucket is first
             http_client=pool,
         )
-        self._admin = MinioAdmin(
+        self._admin = _Admin(
             endpoint=parts.netloc, credentials=StaticProvider(access_key, secret_key), secure=secure, http_client=pool
         )
         # Secrets that this process has set: MinIO does not tell whether a user has the right one, and setting it
-        # again on every pass would cost 0.2 s of CPU a function.
+        # again on every pass would cost 12 ms of CPU a function.
         self._set_secrets: dict[str, str] = {}
 
     @classmethod

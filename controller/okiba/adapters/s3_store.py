@@ -6,12 +6,13 @@ on every read; a transfer has one as a whole. Nobody else's user may be given th
 
 from __future__ import annotations
 
+import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import IO, Final, NoReturn
 from urllib.parse import urlsplit
 
 import urllib3
@@ -32,12 +33,18 @@ MAX_PACKAGE: Final = 262_144_000  # Lambda's 250 MB for a zip that comes from a 
 LOCATION_TTL: Final = timedelta(minutes=10)  # Lambda's, of GetFunction's Code.Location
 
 _PIECE: Final = 256 * 1024
+_DIGEST: Final = "sha256"
 _ABSENT: Final = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion"})
 
 
 def code_key(sha256: str) -> str:
     """Where a package's zip lies in the platform's bucket."""
     return f"code/{sha256}.zip"
+
+
+def layer_key(layer_hash: str) -> str:
+    """Where a layer's zip lies in the platform's bucket."""
+    return f"layers/{layer_hash}.zip"
 
 
 class S3Store:
@@ -78,13 +85,37 @@ class S3Store:
         if self.exists(key):
             return
         with _translated(key):
-            try:
-                self._client.fput_object(BUCKET, key, str(path))
-            except S3Error as error:
-                if error.code != "NoSuchBucket":
-                    raise
-                self.create_bucket(BUCKET)
-                self._client.fput_object(BUCKET, key, str(path))
+            self._in_bucket(lambda: self._client.fput_object(BUCKET, key, str(path)))
+
+    def replace(self, key: str, path: Path, sha256: str) -> None:
+        """The file's content is stored under the key, instead of what was there, with its digest beside it."""
+        with _translated(key):
+            told: dict[str, str | list[str] | tuple[str]] = {_DIGEST: sha256}
+            self._in_bucket(lambda: self._client.fput_object(BUCKET, key, str(path), metadata=told))
+
+    def digest(self, key: str) -> str:
+        """The digest that `replace` has put beside the content; empty where there is none, or nothing is stored."""
+        try:
+            with _translated(key):
+                told = self._client.stat_object(BUCKET, key).metadata or {}
+        except NotFound:
+            return ""
+        return str(told.get(f"x-amz-meta-{_DIGEST}", ""))
+
+    def put_bytes(self, key: str, content: bytes) -> None:
+        """The content is stored under the key, instead of what was there."""
+        with _translated(key):
+            self._in_bucket(lambda: self._client.put_object(BUCKET, key, io.BytesIO(content), len(content)))
+
+    def _in_bucket(self, put: Callable[[], object]) -> None:
+        """Puts, and makes the bucket first if it is not there yet."""
+        try:
+            put()
+        except S3Error as error:
+            if error.code != "NoSuchBucket":
+                raise
+            self.create_bucket(BUCKET)
+            put()
 
     def exists(self, key: str) -> bool:
         """Whether something is stored under the key."""
@@ -103,6 +134,17 @@ class S3Store:
         """
         self.fetch(BUCKET, key, "", path, MAX_PACKAGE)
 
+    def get_bytes(self, key: str, limit: int) -> bytes:
+        """The stored content.
+
+        Raises:
+            NotFound: Nothing is stored under the key.
+            RequestTooLarge: It has more than `limit` bytes.
+        """
+        content = io.BytesIO()
+        self._read(BUCKET, key, "", content, limit)
+        return content.getvalue()
+
     def fetch(self, bucket: str, key: str, version: str, path: Path, limit: int) -> None:
         """An object of any bucket is in the file when this returns.
 
@@ -115,14 +157,32 @@ class S3Store:
             RequestTooLarge: It is larger.
             StoreUnavailable: Also when the whole took over TRANSFER_S.
         """
+        with path.open("wb") as file:
+            self._read(bucket, key, version, file, limit)
+
+    def _read(self, bucket: str, key: str, version: str, into: IO[bytes], limit: int) -> None:
         deadline = time.monotonic() + TRANSFER_S
         with _translated(f"{bucket}/{key}"):
             answer = self._client.get_object(bucket, key, version_id=version or None)
             try:
-                _write(answer.stream(_PIECE), path, limit, deadline)
+                _copy(answer.stream(_PIECE), into, limit, deadline)
             finally:
                 answer.close()
                 answer.release_conn()
+
+    def stored(self, prefix: str) -> list[tuple[str, int]]:
+        """Keys below a prefix, each with the wall clock (ms) of when it was stored.
+
+        Raises:
+            NotFound: Nothing was ever stored.
+        """
+        with _translated(prefix):
+            found = list(self._client.list_objects(BUCKET, prefix=prefix, recursive=True))
+        return [
+            (item.object_name, int(item.last_modified.timestamp() * 1000))
+            for item in found
+            if item.object_name and item.last_modified
+        ]
 
     def delete(self, key: str) -> None:
         """Nothing is stored under the key when this returns."""
@@ -146,16 +206,15 @@ def _client(endpoint: str, access_key: str, secret_key: str, region: str) -> Min
     )
 
 
-def _write(pieces: Iterator[bytes], path: Path, limit: int, deadline: float) -> None:
+def _copy(pieces: Iterator[bytes], into: IO[bytes], limit: int, deadline: float) -> None:
     size = 0
-    with path.open("wb") as file:
-        for piece in pieces:
-            size += len(piece)
-            if size > limit:
-                raise RequestTooLarge(size, limit, "GetObject")
-            if time.monotonic() > deadline:
-                raise StoreUnavailable(f"the object store took over {TRANSFER_S:.0f} s for {size} bytes")
-            file.write(piece)
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise RequestTooLarge(size, limit, "GetObject")
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(f"the object store took over {TRANSFER_S:.0f} s for {size} bytes")
+        into.write(piece)
 
 
 @contextmanager

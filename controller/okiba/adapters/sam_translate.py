@@ -60,6 +60,8 @@ def translate(document: Document, body: dict[str, Any], region: str) -> Translat
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # The translator stumbles over some values of a wrong type instead of refusing them.
         raise InvalidParameter(f"{document.name}: a value has the wrong type: {error!r}") from error
+    finally:
+        translator.metrics.publish()  # to nobody; what it has counted it would complain of at exit
     return Translated(body["Resources"], resources)
 
 

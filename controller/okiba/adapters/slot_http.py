@@ -16,6 +16,7 @@ from typing import Any, Final
 from okiba import wire
 from okiba.core.errors import PlatformError, SlotLost
 from okiba.core.invocation import Ending, Invocation, Outcome
+from okiba.core.slot_end import is_out_of_memory
 from okiba.ports import Greeting, SlotAddress
 
 CONNECT_S: Final = 2.0
@@ -190,6 +191,8 @@ class HttpSlot:
         on_telemetry: Told each beat that carries log bytes or modules to preload; False when the bytes could not be
             kept: they are asked for again.
         on_dead: Told once when the slot can take no more invocations.
+        fleet_s: How long the fleet may take to say why a slot has ended whose agent cannot tell: a container that has
+            run out of memory is killed with its agent.
     """
 
     def __init__(
@@ -198,6 +201,7 @@ class HttpSlot:
         grant: str,
         on_telemetry: Callable[[HttpSlot, Telemetry], Awaitable[bool]],
         on_dead: Callable[[HttpSlot], None],
+        fleet_s: float = 0.0,
     ) -> None:
         self.id = address.id
         self.revision = address.revision
@@ -209,9 +213,16 @@ class HttpSlot:
         self._on_telemetry = on_telemetry
         self._on_dead = on_dead
         self._connection: SlotConnection | None = None
+        self._fleet_s = fleet_s
+        self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._exit: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._follower: asyncio.Task[None] | None = None
         self._log_offset = 0
+
+    @property
+    def ended(self) -> bool:
+        """Its agent has told how its processes ended: nothing runs in it."""
+        return self._gone.done() or (self._exit.done() and self._exit.exception() is None)
 
     async def open(self, epoch: int, specialization: Mapping[str, Any] | None, init_s: float) -> Greeting:
         """Connects, and specialises first if told how; the slot counts from its worker's greeting.
@@ -223,14 +234,16 @@ class HttpSlot:
         Raises:
             SlotLost: It is gone, refuses, or does not greet in time.
         """
+        control, connection = await asyncio.gather(connect(self.address.address), connect(self.address.address))
         if specialization is not None:
-            control = await connect(self.address.address)
-            answer = await _asked(control, wire.specialize_request(specialization), CONNECT_S)
-            control.close()
+            fetches = "url" in specialization["code"]  # then it answers when it has the code, or init's time is over
+            request = wire.specialize_request(specialization)
+            answer = await _asked(control, request, init_s if fetches else CONNECT_S)
             if answer.status != 200:
-                raise SlotLost(f"slot {self.id} refuses to specialise: {answer.body[:300]!r}")
-        connection = await connect(self.address.address)
-        self._follower = asyncio.create_task(self._follow(), name=f"telemetry {self.id}")
+                control.close()
+                connection.close()
+                return self._refused(answer)
+        self._follower = asyncio.create_task(self._follow(control), name=f"telemetry {self.id}")
         try:
             answer = await _asked(connection, wire.connect_request(epoch, self._grant), init_s)
         except SlotLost:
@@ -250,10 +263,18 @@ class HttpSlot:
             self._died()
         return self.greeting
 
+    def _refused(self, answer: wire.Answer) -> Greeting:
+        """What it means that the slot would not be specialised: a package that it refuses, every slot will."""
+        if answer.status != 400 or b'"Okiba.BadPackage"' not in answer.body:
+            raise SlotLost(f"slot {self.id} refuses to specialise: {answer.body[:300]!r}")
+        self.greeting = Greeting("", 0, answer.body, ())
+        self._died()
+        return self.greeting
+
     async def _init_failure(self) -> wire.Answer:
         """The greeting that a worker would have sent had its init phase not killed it."""
         report = await self._exit_report()
-        if report is None or not isinstance(report.get("error"), dict):
+        if report is None or _by_platform(report) or not isinstance(report.get("error"), dict):
             raise SlotLost(f"slot {self.id} died before its worker greeted")
         return wire.Answer(200, {b"okiba-init": b"error"}, json.dumps(report["error"]).encode())
 
@@ -297,11 +318,27 @@ class HttpSlot:
 
     async def _explained(self, request_id: str, reason: str) -> Outcome:
         report = await self._exit_report()
+        if report is None and await self._ran_out_of_memory():
+            return _function_error(self.id, out_of_memory(request_id))
         # A worker that died before it had the invocation did not die of it.
-        if report is None or report.get("request_id") != request_id or not isinstance(report.get("error"), dict):
+        if report is None or report.get("request_id") != request_id or _by_platform(report):
+            return self._lost(reason)
+        if not isinstance(report.get("error"), dict):
             return self._lost(reason)
         peak = report.get("peak_memory_kb")
         return _function_error(self.id, report["error"], peak if isinstance(peak, int) else 0)
+
+    def told_gone(self, reason: str) -> None:
+        """The fleet says that the slot's processes have ended, and why."""
+        if not self._gone.done():
+            self._gone.set_result(reason)
+
+    async def _ran_out_of_memory(self) -> bool:
+        try:
+            async with asyncio.timeout(self._fleet_s):
+                return is_out_of_memory(await asyncio.shield(self._gone))
+        except TimeoutError:
+            return False
 
     async def _exit_report(self) -> Mapping[str, Any] | None:
         try:
@@ -337,10 +374,9 @@ class HttpSlot:
         """Where the log followed so far ends."""
         return self._log_offset
 
-    async def _follow(self) -> None:
+    async def _follow(self, connection: SlotConnection) -> None:
         """Asks for beats until the slot is dead and its last log line has been read."""
         try:
-            connection = await connect(self.address.address)
             while True:
                 request = wire.telemetry_request(self._grant, self._log_offset, BEAT_MS)
                 beat = _telemetry(await _asked(connection, request, SILENCE_S))
@@ -391,6 +427,11 @@ class HttpSlot:
             asyncio.get_running_loop().call_later(LAST_LINES_S, self._follower.cancel)
 
 
+def _by_platform(report: Mapping[str, Any]) -> bool:
+    """Whether the slot was told to end: that is nobody's error but ours."""
+    return report.get("reason") == "shutdown"
+
+
 async def _asked(connection: SlotConnection, request: bytes, timeout_s: float) -> wire.Answer:
     try:
         return await connection.ask(request, timeout_s)
@@ -419,6 +460,14 @@ def _function_error(slot: str, error: Mapping[str, Any], peak_memory_kb: int = 0
         peak_memory_kb=peak_memory_kb,
         slot=slot,
     )
+
+
+def out_of_memory(request_id: str) -> dict[str, str]:
+    """The error JSON of an invocation whose slot's container was killed for its memory, as its agent would tell it."""
+    return {
+        "errorType": "Runtime.OutOfMemory",
+        "errorMessage": f"RequestId: {request_id} Error: Runtime exited with error: signal: killed",
+    }
 
 
 def timed_out(request_id: str, timeout_ms: int) -> dict[str, str]:

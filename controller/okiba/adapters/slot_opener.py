@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import sysconfig
 import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from okiba.adapters import slot_http
 from okiba.adapters.slot_http import HttpSlot, Telemetry
+from okiba.adapters.slot_parts import SlotParts
 from okiba.core.errors import PlatformError
 from okiba.core.function import LATEST, Function
-from okiba.core.layer import base_layer, layer_folder, layer_packages
 from okiba.core.names import Home
 from okiba.ports import Logs, Principal, Slot, SlotAddress
 
@@ -25,35 +23,39 @@ GREETING_MARGIN_S: Final = 2.0
 
 
 class HttpSlotOpener:
-    """Opens slots for one life of a gateway.
+    """Opens slots.
 
     Args:
-        epoch: This life's number; higher than every earlier one's.
+        epoch: In which this gateway owns a function; higher than every former owner's.
         platform_key: What grants are derived from, so that the next life can compute them.
+        parts: Tells where code, layers and packages are.
         principal: The function's own key pair, as its worker gets it.
         endpoints: Variables that point AWS's clients here, `AWS_ENDPOINT_URL` and the like.
         learned: Told a layer's hash and the modules that its first worker imported.
+        fleet_s: How long the fleet may take to say why a slot has ended whose agent cannot tell.
     """
 
     def __init__(
         self,
-        epoch: int,
+        epoch: Callable[[str], int],
         platform_key: str,
-        state_dir: Path,
+        parts: SlotParts,
         home: Home,
         principal: Callable[[Function], Principal | None],
         endpoints: dict[str, str],
         logs: Logs,
         learned: Callable[[str, tuple[str, ...]], None],
+        fleet_s: float = 0.0,
     ) -> None:
         self._epoch = epoch
         self._platform_key = bytes.fromhex(platform_key)
-        self._state_dir = state_dir
+        self._parts = parts
         self._home = home
         self._principal = principal
         self._endpoints = endpoints
         self._logs = logs
         self._learned = learned
+        self._fleet_s = fleet_s
         # A slot lives as long as somebody asks it or reads its log: a dead one's last lines can still be had.
         self._open: weakref.WeakValueDictionary[str, HttpSlot] = weakref.WeakValueDictionary()
 
@@ -66,11 +68,11 @@ class HttpSlotOpener:
         adopted = bool(address.function)
         revision = address.revision if adopted else function.revision
         named = SlotAddress(address.id, address.kind, address.address, function.name, revision)
-        slot = HttpSlot(named, self.grant(address.id), self._on_telemetry, on_dead)
+        slot = HttpSlot(named, self.grant(address.id), self._on_telemetry, on_dead, self._fleet_s)
         self._open[slot.id] = slot
         busy_s = function.timeout_s if adopted else 0  # an adopted worker greets when its handler has ended
-        specialization = None if adopted else self._specialization(function, slot.id)
-        await slot.open(self._epoch, specialization, INIT_MS / 1000 + GREETING_MARGIN_S + busy_s)
+        specialization = None if adopted else await self._specialization(function, slot.id)
+        await slot.open(self._epoch(function.name), specialization, INIT_MS / 1000 + GREETING_MARGIN_S + busy_s)
         return slot
 
     async def running(self, address: SlotAddress) -> str:
@@ -80,16 +82,20 @@ class HttpSlotOpener:
         except PlatformError:
             return ""
 
+    def gone(self, slot_id: str, reason: str) -> None:
+        """The fleet says that a slot has ended: a call that was in it wants to know why."""
+        slot = self._open.get(slot_id)
+        if slot is not None:
+            slot.told_gone(reason)
+
     def grant(self, slot_id: str) -> str:
         """What proves to a slot that its caller is the platform."""
         return hmac.new(self._platform_key, f"grant:{slot_id}".encode(), hashlib.sha256).hexdigest()
 
-    def _specialization(self, function: Function, slot_id: str) -> dict[str, Any]:
+    async def _specialization(self, function: Function, slot_id: str) -> dict[str, Any]:
         stream = f"{datetime.now(UTC):%Y/%m/%d}/[{LATEST}]{secrets.token_hex(16)}"
-        layer_folders = [self._state_dir / layer_folder(function.layer.hash)] if function.layer else []
-        base = base_layer(function.runtime, sysconfig.get_platform())
         return {
-            "epoch": self._epoch,
+            "epoch": self._epoch(function.name),
             "grant": self.grant(slot_id),
             "function": {
                 "name": function.name,
@@ -102,9 +108,7 @@ class HttpSlotOpener:
                 "log_stream": stream,
             },
             "environment": {**self._platform_variables(function), **function.environment},
-            "code": {"path": str(self._state_dir / "code" / function.code_sha256)},
-            "layers": [{"path": str(folder)} for folder in layer_folders],
-            "packages": [str(self._state_dir / layer_packages(base.hash))],
+            **await self._parts.of(function),
             "init_ms": INIT_MS,
         }
 

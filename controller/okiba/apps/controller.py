@@ -1,7 +1,8 @@
-"""The controller process, `python -m okiba.apps.controller`: prepares functions, and keeps this machine's slots.
+"""The controller process, `python -m okiba.apps.controller`: prepares functions, and keeps slots.
 
-It starts whether Redis and MinIO are there or not, and says what it misses as conditions; it ends on SIGTERM. Slots
-outlive it.
+Slots are this machine's, or on Kubernetes a namespace's; there, of several controllers the one that leads does the
+work. It starts whether Redis and MinIO are there or not, and says what it misses as conditions; it ends on SIGTERM.
+Slots outlive it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import sysconfig
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from okiba.adapters.celery_jobs import JobSender, broker_of
 from okiba.adapters.code_shelf import CodeShelf
+from okiba.adapters.code_stored import StoredCode
 from okiba.adapters.layer_shelf import LayerShelf
+from okiba.adapters.layer_stored import StoredLayers
 from okiba.adapters.redis_conditions import PERIODS_S, Condition, RedisConditions
 from okiba.adapters.redis_layers import RedisLayers
 from okiba.adapters.redis_link import RedisLink
@@ -48,29 +52,43 @@ async def run(settings: Settings) -> None:
     """Runs until cancelled."""
     link = await opened(settings.redis_url)
     try:
-        vault = Vault(settings.platform_key)
-        registry, keys = RedisRegistry(link, vault, settings.tenant), RedisKeys(link, vault)
-        admin = S3Admin.of(settings)
-        state_dir = settings.state_dir.absolute()
-        jobs = JobSender(broker_of(settings.broker_url, settings.redis_url))
-        parts = Parts(
-            registry=registry,
-            keys=keys,
-            code=CodeShelf(state_dir, S3Store.of(settings), admin),
-            layers=LayerShelf(state_dir, RedisLayers(link), jobs),
-            store=admin,
-            runtimes=(DEFAULT_RUNTIME,),
-            platform=sysconfig.get_platform(),
-            now_ms=_wall_ms,
-        )
-        follower = Follower(registry, Reconciler(parts), _steady_ms, random.random)
+        if settings.fleet == "kubernetes":
+            from okiba.apps.kube import leader  # the client takes 30 MB and half a second
+
+            await leader.lead(settings, link, partial(prepare, settings, link))
+            return
         async with asyncio.TaskGroup() as group:
-            group.create_task(follower.run())
-            group.create_task(tell_conditions(RedisConditions(link), admin))
+            group.create_task(prepare(settings, link))
             if settings.fleet_address:
+                registry = RedisRegistry(link, Vault(settings.platform_key), settings.tenant)
                 group.create_task(LocalFleet(settings, registry, link).run())
     finally:
         await link.close()
+
+
+async def prepare(settings: Settings, link: RedisLink) -> None:
+    """Prepares functions as the registry has them; runs until cancelled."""
+    vault = Vault(settings.platform_key)
+    registry, admin = RedisRegistry(link, vault, settings.tenant), S3Admin.of(settings)
+    objects = S3Store.of(settings)
+    state_dir = settings.state_dir.absolute()
+    shelf = StoredCode if settings.code_from == "store" else CodeShelf
+    layer_shelf = StoredLayers if settings.code_from == "store" else LayerShelf
+    jobs = JobSender(broker_of(settings.broker_url, settings.redis_url))
+    parts = Parts(
+        registry=registry,
+        keys=RedisKeys(link, vault),
+        code=shelf(state_dir, objects, admin),
+        layers=layer_shelf(state_dir, RedisLayers(link), jobs, settings.unused_layer_ms, objects),
+        store=admin,
+        runtimes=(DEFAULT_RUNTIME,),
+        platform=sysconfig.get_platform(),
+        now_ms=_wall_ms,
+    )
+    follower = Follower(registry, Reconciler(parts), _steady_ms, random.random)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.run())
+        group.create_task(tell_conditions(RedisConditions(link), admin))
 
 
 async def opened(redis_url: str) -> RedisLink:

@@ -23,7 +23,7 @@ from typing import Any, Final
 import click
 
 from okiba.apps.cli.client import OkibaClient, function_path
-from okiba.apps.cli.deploy import plan_of
+from okiba.apps.cli.deploy import home_of, origin_of, plan_of
 from okiba.apps.cli.deployment import Deployment
 from okiba.apps.cli.options import state_option
 from okiba.apps.cli.output import command_line, program
@@ -75,9 +75,10 @@ def _show(state: Path) -> None:
     photo = _photo()
     _start(state)
     client = OkibaClient.from_state(state)
-    plan = plan_of(EXAMPLE, STACK)
+    plan = plan_of(EXAMPLE, STACK, home=home_of(state))
     click.echo(f"Deploying {EXAMPLE.name}")
-    (deployed,) = Deployment(client, plan, lambda line: click.echo(f"  {line}")).run()
+    origin = origin_of(EXAMPLE, STACK)
+    (deployed,) = Deployment(client, plan, origin, lambda line: click.echo(f"  {line}")).run()
     click.echo(f"  {deployed.name}: {deployed.change}, active")
     photos, thumbnails = plan.buckets
     _await_warm(client, deployed.name)

@@ -1,9 +1,10 @@
-"""The jobs process, `python -m okiba.apps.jobs`: Celery's worker and beat, in one process with threads.
+"""The jobs process, `python -m okiba.apps.jobs`: Celery's worker and beat, in one process with threads; or only one of
+them, `worker` or `beat` as its argument, where there are several workers and one beat.
 
     build_layer HASH     builds a layer that an intent in Redis describes
     reissue_intents      every 30 s: sends what is wanted again, since a task may be lost
-    retention            every hour: quarantine and dead letters older than 14 days go
-    canary               every 15 s: shows that tasks still arrive; without one for 60 s the process ends with 70
+    retention            every hour: quarantine and dead letters older than 14 days go, and what nothing refers to
+    canary               every 15 s: shows that tasks still arrive; if they wait for 60 s the process ends with 70
 
 It ends at once when told to: whatever ran is sent again, and pip dies with this process.
 """
@@ -15,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -25,15 +26,19 @@ from celery.apps.worker import Worker
 from celery.beat import Scheduler, Service
 
 from okiba.adapters.celery_jobs import BUILD_LAYER, QUEUE, broker_of, jobs_app
+from okiba.adapters.layer_cache import LayerCache
 from okiba.adapters.layer_pip import LayerBuilder
+from okiba.adapters.layer_store import LayerStore
 from okiba.adapters.local_python import find_interpreter
+from okiba.adapters.payload_sweep import PayloadSweep
 from okiba.adapters.redis_conditions import KEY as CONDITIONS
 from okiba.adapters.redis_conditions import PERIODS_S, Condition, encoded
 from okiba.adapters.redis_layers import LayerBook
+from okiba.adapters.s3_store import S3Store
 from okiba.apps.journal import log_to_stderr
 from okiba.apps.local.tools import cache_dir
 from okiba.core.errors import InvalidParameter, PlatformError
-from okiba.core.layer import LayerIntent, LayerPhase
+from okiba.core.layer import LayerArchive, LayerIntent, LayerPhase
 from okiba.core.liveness import Liveness
 from okiba.settings import Settings
 
@@ -54,14 +59,29 @@ DEAF: Final = 70
 
 
 class Jobs:
-    """What the tasks do; each may be run at any time, twice at a time, and any number of times."""
+    """What the tasks do; each may be run at any time, twice at a time, and any number of times.
 
-    def __init__(self, client: redis.Redis, builder: LayerBuilder, tenant: str, now_ms: Callable[[], int]) -> None:
+    Args:
+        sweeps: Each removes what nothing refers to any more, given the wall clock in ms.
+        ship: Brings a built layer to where slots fetch it from; None where they share its folder.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        builder: LayerBuilder,
+        tenant: str,
+        now_ms: Callable[[], int],
+        sweeps: Sequence[Callable[[int], object]] = (),
+        ship: Callable[[LayerIntent], LayerArchive] | None = None,
+    ) -> None:
         self._client = client
         self._builder = builder
         self._book = LayerBook(client)
         self._tenant = tenant
         self._now_ms = now_ms
+        self._sweeps = sweeps
+        self._ship = ship
 
     def build_layer(self, layer_hash: str) -> None:
         """Builds a layer that is wanted and due; nothing when it is not, or when another job has begun."""
@@ -70,7 +90,8 @@ class Jobs:
             return
         try:
             if self._built(intent):
-                self._book.ready(layer_hash, self._now_ms())
+                archive = self._ship(intent) if self._ship else None
+                self._book.ready(layer_hash, self._now_ms(), archive)
                 log.info("layer ready", extra={"layer": layer_hash})
         except InvalidParameter as refusal:
             self._book.failed(layer_hash, str(refusal), self._now_ms())
@@ -90,6 +111,11 @@ class Jobs:
         names: Any = self._client.smembers("okiba:functions")
         for name in names:
             self._client.xtrim(f"okiba:{{{self._tenant}/{name.decode()}}}:dead", minid=oldest, approximate=False)
+        for sweep in self._sweeps:
+            try:
+                sweep(self._now_ms())
+            except (PlatformError, OSError) as trouble:  # one that fails is no reason to leave the others undone
+                log.warning("a sweep failed", extra={"reason": str(trouble)})
 
     def report(self) -> None:
         """Says that tasks arrive."""
@@ -112,7 +138,7 @@ class Jobs:
 
 
 def register(app: Celery, jobs: Jobs) -> None:
-    """Makes the tasks known to Celery, and when they are due."""
+    """Makes the tasks known to Celery."""
 
     @app.task(name=BUILD_LAYER)
     def build_layer(layer_hash: str) -> None:
@@ -131,17 +157,22 @@ def register(app: Celery, jobs: Jobs) -> None:
     def canary() -> None:
         jobs.report()
 
+    @signals.worker_ready.connect(weak=False)
+    def ready(**_: object) -> None:
+        for name in ("okiba.canary", "okiba.reissue_intents"):  # beat's first come after a whole period
+            app.send_task(name, queue=QUEUE)
+
+
+def beat_of(app: Celery) -> Service:
+    """What sends the tasks when they are due; to be started, which lasts until the process ends."""
     periods = {"okiba.canary": CANARY_S, "okiba.reissue_intents": REISSUE_S, "okiba.retention": RETENTION_S}
     app.conf.beat_schedule = {
         # Expired, so that a worker which was away finds one of a kind in the queue and not a thousand.
         name: {"task": name, "schedule": period, "options": {"expires": period}}
         for name, period in periods.items()
     }
-
-    @signals.worker_ready.connect(weak=False)
-    def ready(**_: object) -> None:
-        for name in ("okiba.canary", "okiba.reissue_intents"):  # beat's first come after a whole period
-            app.send_task(name, queue=QUEUE)
+    # In memory: every task is due at the start anyway, and a file would be one more thing to lose.
+    return Service(app, scheduler_cls=Scheduler)
 
 
 def watch(liveness: Liveness, broker: redis.Redis) -> NoReturn:
@@ -150,9 +181,13 @@ def watch(liveness: Liveness, broker: redis.Redis) -> NoReturn:
         time.sleep(WATCH_S)
         now = time.monotonic()
         try:
-            broker.ping()
+            waiting = broker.llen(QUEUE)
         except redis.RedisError:
             liveness.broker_away(now)
+        else:
+            # Other workers may take all canaries, or beat be away: that makes no worker deaf.
+            if not waiting:
+                liveness.nothing_waits(now)
         if liveness.deaf(now):
             log.error("no task arrives though the broker answers: ending, to be started again")
             os._exit(DEAF)
@@ -177,28 +212,33 @@ def listen(liveness: Liveness) -> None:
         goodbye.start()
 
 
-def main() -> int:
-    """Runs until told to end; the process's exit status."""
+def main(part: str = "") -> int:
+    """Runs until told to end; the process's exit status.
+
+    Args:
+        part: `worker` or `beat`, to be that alone; empty: both.
+    """
+    if part not in ("", "worker", "beat"):
+        sys.exit(f"okiba jobs: the part must be worker or beat, got {part!r}")
     settings = Settings.from_environment(os.environ)
     log_to_stderr(settings.log_level)
     logging.getLogger("celery").setLevel(logging.WARNING)  # at `info` it writes four lines a canary
     broker_url = broker_of(settings.broker_url, settings.redis_url)
-    jobs = Jobs(
-        redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=2),
-        LayerBuilder(
-            settings.state_dir.absolute(), find_interpreter, os.environ, cache=cache_dir(os.environ) / "layers"
-        ),
-        settings.tenant,
-        lambda: time.time_ns() // 1_000_000,
-    )
     app = jobs_app(broker_url)
+    if part == "beat":
+        beat_of(app).start()
+        return 0
+    if not part:
+        threading.Thread(target=beat_of(app).start, name="beat", daemon=True).start()
+    return _work(app, _jobs(settings), _broker(broker_url))
+
+
+def _work(app: Celery, jobs: Jobs, broker: redis.Redis) -> int:
+    """The worker, until it ends; its exit status."""
     register(app, jobs)
     liveness = Liveness(time.monotonic())
     listen(liveness)
-    threading.Thread(target=watch, args=(liveness, _broker(broker_url)), daemon=True).start()
-    # In memory: every task is due at the start anyway, and a file would be one more thing to lose.
-    beat = Service(app, scheduler_cls=Scheduler)
-    threading.Thread(target=beat.start, name="beat", daemon=True).start()
+    threading.Thread(target=watch, args=(liveness, broker), daemon=True).start()
     worker = Worker(
         app=app,
         pool="threads",
@@ -214,6 +254,23 @@ def main() -> int:
     return int(worker.exitcode or 0)
 
 
+def _jobs(settings: Settings) -> Jobs:
+    client = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=2)
+    store, state_dir = S3Store.of(settings), settings.state_dir.absolute()
+    payloads = PayloadSweep(client, store, settings.tenant).run
+    if settings.code_from == "store":
+        builder = LayerBuilder(state_dir, find_interpreter, os.environ)
+        layers = LayerStore(state_dir, store, find_interpreter)
+        return Jobs(client, builder, settings.tenant, _now_ms, (payloads, layers.trim), layers.ship)
+    cache = cache_dir(os.environ) / "layers"
+    builder = LayerBuilder(state_dir, find_interpreter, os.environ, cache=cache)
+    return Jobs(client, builder, settings.tenant, _now_ms, (payloads, LayerCache(cache, state_dir).trim))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def _broker(broker_url: str) -> redis.Redis:
     """A client of the broker, to ask whether it is there; kombu spells socket addresses in a way of its own."""
     url = broker_url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
@@ -221,4 +278,4 @@ def _broker(broker_url: str) -> redis.Redis:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

@@ -15,6 +15,9 @@
     └── PlatformError          Okiba or its surroundings failed: back to the queue, costs no retry
         ├── SlotLost               the slot died or fell silent under an invocation
         ├── NoSlot                 no slot became free in time
+        ├── NotOwner               another gateway owns the function: nothing ran here
+        ├── ClusterUnavailable     Kubernetes' API did not answer, or asks for patience
+        ├── NotLeading             another controller may lead by now: this one must not act
         └── StoreUnavailable       Redis or the object store did not answer, or is full
 
 Adapters translate vendors' errors into these and chain them. What is unlucky but normal (no slot yet, a late second
@@ -147,6 +150,28 @@ class SlotLost(PlatformError):
 
 class NoSlot(PlatformError):
     """No slot became free within the time that a call may wait."""
+
+
+class ClusterUnavailable(PlatformError):
+    """Kubernetes' API did not answer in time, or is overloaded; what was asked for may have been done.
+
+    Args:
+        after_s: How long it asks to be left alone; 0 when it says nothing.
+    """
+
+    def __init__(self, message: str, after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+class NotLeading(PlatformError):
+    """The controller's Lease was not renewed in time; whoever leads now decides."""
+
+
+class NotOwner(PlatformError):
+    """The function is, or has just become, another gateway's; the call did not run here."""
+
+    status = 421
 
 
 class StoreUnavailable(PlatformError):

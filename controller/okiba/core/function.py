@@ -73,6 +73,7 @@ class Function:
         access_key: The function's own key, valid for S3 and for Okiba; its secret lies in the key store.
         revision: Changes with every change of code or configuration; AWS's RevisionId.
         managed_by: Whose hands the function is in: `api`, or the stack that deployed it.
+        origin: Where the template lies that it was last deployed from, `HOST:/path`; empty when from none.
         warnings: What its template says that has no effect here; shown by `okiba list` and by deploy.
         last_update: Of a function that is Active: how far its newest change has come.
         last_update_reason: Why it failed, or what it waits for.
@@ -107,6 +108,7 @@ class Function:
     state_reason: str = ""
     state_reason_code: str = ""
     managed_by: str = "api"
+    origin: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     last_update: UpdateStatus = UpdateStatus.SUCCESSFUL

@@ -64,6 +64,19 @@ class LayerPhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LayerArchive:
+    """A layer as slots fetch it that share no folder with its builder: a zip archive, laid out as its folder.
+
+    Args:
+        sha256: Digest of the archive, in hex.
+        size: Bytes of the archive.
+    """
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class LayerIntent:
     """What is wanted of a layer and how far it has come: enough for a job to build it, knowing nothing else.
 
@@ -74,6 +87,7 @@ class LayerIntent:
         attempts: Failures so far that waiting may mend, such as a package index that is away.
         due_ms: Not to be tried before.
         preload: Modules that its functions imported out of it; what a warm slot of it imports ahead of time.
+        archive: Of a layer that is ready: what lies in the object store; None where slots share its folder.
     """
 
     layer: Layer
@@ -85,6 +99,7 @@ class LayerIntent:
     attempts: int = 0
     due_ms: int = 0
     preload: tuple[str, ...] = ()
+    archive: LayerArchive | None = None
 
 
 def asks_anew(intent: LayerIntent, asked_ms: int) -> bool:

@@ -34,6 +34,10 @@ class Liveness:
         """The broker did not answer: no task can arrive, and that is not the worker's fault."""
         self._last_sign = now
 
+    def nothing_waits(self, now: float) -> None:
+        """The queue is empty: whether this worker would hear of a task cannot be told."""
+        self._last_sign = now
+
     def deaf(self, now: float) -> bool:
-        """Whether the broker was there, nothing ran (tasks are bounded in time), and still no task came for long."""
+        """Whether tasks waited, nothing ran (tasks are bounded in time), and still none came for long."""
         return self._running == 0 and now - self._last_sign > DEAF_AFTER_S

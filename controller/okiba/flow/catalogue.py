@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from okiba.core.binding import Binding
@@ -49,6 +49,10 @@ class Catalogue:
     def functions(self) -> Iterable[Function]:
         """All functions."""
         return self._functions.values()
+
+    def names(self) -> Collection[str]:
+        """All functions' names."""
+        return self._functions.keys()
 
     def functions_of_bucket(self, bucket: str) -> list[Function]:
         """Functions with a binding to the bucket, as routing is to see them.

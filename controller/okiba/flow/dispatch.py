@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from okiba.core.errors import NoSlot, NotFound, StoreUnavailable, Throttled
+from okiba.core.errors import NoSlot, NotFound, NotOwner, StoreUnavailable, Throttled
 from okiba.core.function import Function
 from okiba.core.invocation import Ending, Invocation, Outcome
 from okiba.core.retry import Bury, Retry, RetryPolicy, after
+from okiba.flow.inherit import Inheritance
 from okiba.flow.scale import Scaler
 from okiba.ports import Lease, Queue, Slot
 
@@ -27,7 +28,7 @@ _STORE_PAUSE_S = 0.5
 _LATE_S = 10.0
 """How long after a lost answer a command may still be carried out; leases are looked through once more then."""
 _ADOPTION_S = 30.0
-"""How long work inherited from an earlier life waits for word of that life's slots."""
+"""How long inherited work waits for word of the former owner's slots."""
 _RECENT = 100
 
 
@@ -67,16 +68,22 @@ class Dispatcher:
         self._observe = observe
         self._recent: dict[str, deque[Ran]] = {}
 
-    async def call(self, function: Function, invocation: Invocation, accepted_s: float, source: str) -> Outcome:
+    async def call(
+        self, function: Function, invocation: Invocation, accepted_s: float, source: str, wait_ms: int = 0
+    ) -> Outcome:
         """What came of the invocation.
+
+        Args:
+            wait_ms: How long it may wait for a slot; 0: as long as calls usually may.
 
         Raises:
             Throttled: The function's concurrency is used up (synchronous calls only).
             NoSlot: No slot became free in time.
+            NotOwner: The function is another gateway's, or has become so while the call waited; it did not run.
         """
         got: Slot | Outcome | None = self._scaler.acquire_now(function, invocation.asynchronous)
         if got is None:
-            got = await self._scaler.acquire(function, invocation.asynchronous)
+            got = await self._scaler.acquire(function, invocation.asynchronous, wait_ms)
         ready_s = self._clock()
         if isinstance(got, Outcome):
             outcome = _addressed(got, invocation.request_id)
@@ -124,6 +131,10 @@ class Dispatcher:
         """The last hundred invocations of a function that ran here, oldest first."""
         return list(self._recent.get(name, ()))
 
+    def forget(self, name: str) -> None:
+        """The function is gone, and what ran of it is of no use any more."""
+        self._recent.pop(name, None)
+
 
 class Drain:
     """Empties one function's queue: leases, runs, settles, until told to stop.
@@ -131,6 +142,7 @@ class Drain:
     Args:
         function: The function as it is now; None once it is deleted.
         arn: ARN of the function, for its context object.
+        inheritance: What is known of slots that a former owner left.
     """
 
     def __init__(
@@ -143,6 +155,7 @@ class Drain:
         scaler: Scaler,
         policy: RetryPolicy,
         clock: Callable[[], float],
+        inheritance: Inheritance,
     ) -> None:
         self._name = name
         self._function = function
@@ -158,13 +171,14 @@ class Drain:
         self._doubtful = False
         self._doubts_left = 0
         self._inherited: dict[str, Lease] = {}
+        self._inheritance = inheritance
 
     def wake(self) -> None:
         """There may be work."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Runs for ever; cancelling it leaves what is leased to the next life's `recover`."""
+        """Runs for ever; cancelling it leaves what is leased to the next owner's `recover`."""
         while True:
             try:
                 await self._lease()
@@ -173,6 +187,12 @@ class Drain:
                 self._doubts_left = 1
                 self._doubt()
                 await asyncio.sleep(_STORE_PAUSE_S)
+
+    async def abandon(self) -> None:
+        """Nothing more is done for what is leased: the next owner leases it again and collects what has come of it."""
+        for task in list(self._leased):
+            task.cancel()
+        await asyncio.gather(*self._leased, return_exceptions=True)
 
     def _doubt(self) -> None:
         """A lease whose answer never came may have been carried out: nobody has what it took in hand then."""
@@ -221,7 +241,8 @@ class Drain:
         try:
             function = self._function(self._name)
             if function is not None:  # else it is being deleted, and its queue buried whole
-                await self._settle(function, lease, await self._outcome(function, lease))
+                with contextlib.suppress(NotOwner):  # the next owner has leased it again, or will
+                    await self._settle(function, lease, await self._outcome(function, lease))
         finally:
             self._held.discard(lease.work.request_id)
 
@@ -231,19 +252,19 @@ class Drain:
         if refused is not None:
             return None
         work = lease.work
-        invocation = Invocation(
-            work.request_id,
-            work.function,
-            work.payload,
-            self._arn(work.function),
-            True,
-            work.client_context,
-            work.trace_id,
-            lease.attempt,
-        )
         try:
+            invocation = Invocation(
+                work.request_id,
+                work.function,
+                await self._queue.payload(work),
+                self._arn(work.function),
+                True,
+                work.client_context,
+                work.trace_id,
+                lease.attempt,
+            )
             return await self._dispatcher.call(function, invocation, work.accepted_ms / 1000, work.source)
-        except (NoSlot, NotFound, Throttled) as error:
+        except (NoSlot, NotFound, StoreUnavailable, Throttled) as error:
             reason = json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}).encode()
             return Outcome(Ending.PLATFORM_FAILURE, reason, type(error).__name__)
 
@@ -269,10 +290,10 @@ class Drain:
         elif outcome is not None:
             await self._queue.succeed(lease, outcome)
 
-    # --- what an earlier life left --------------------------------------------------------------------------------
+    # --- what a former owner left ----------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Leases again what an earlier life of this gateway had; to be called before its slots are taken over.
+        """Leases again what a former owner had; to be called before its slots are taken over.
 
         Raises:
             StoreUnavailable: Nothing has been leased.
@@ -287,7 +308,7 @@ class Drain:
         task.add_done_callback(self._finished)
 
     async def adopted(self, slot: Slot | None, running: str) -> None:
-        """A slot of an earlier life was taken over, or was lost (None): what it finished since is settled.
+        """A former owner's slot was taken over, or was lost (None): what it finished since is settled.
 
         Args:
             running: The request id that ran in it when this gateway came, or empty.
@@ -307,8 +328,8 @@ class Drain:
         """What no slot runs and no slot kept an outcome of went down with the gateway: tried again, free of charge."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ADOPTION_S):
-                await self._scaler.settled.wait()
-        for request_id in [known for known in self._inherited if known not in self._scaler.inherited_running]:
+                await self._inheritance.settled.wait()
+        for request_id in [known for known in self._inherited if known not in self._inheritance.running]:
             await self._settle_inherited(request_id, _GATEWAY_LOST)
 
     async def _settle_inherited(self, request_id: str, outcome: Outcome) -> None:

@@ -163,7 +163,7 @@ class Reconciler:
 
     async def _missing(self, layer: Layer, function: Function) -> str:
         """What the layer waits for, empty when it is there; asks for it where nobody has."""
-        if self._parts.layers.is_built(layer.hash):
+        if await self._parts.layers.is_built(layer.hash):
             return ""
         intent = await self._ask_for(layer, function.runtime, function.last_modified_ms)
         if intent and intent.phase is LayerPhase.FAILED:
@@ -175,7 +175,7 @@ class Reconciler:
     async def _ask_for(self, layer: Layer, runtime: str, asked_ms: int = 0) -> LayerIntent | None:
         """What is known of building the layer; None when it has only now been asked for, or is there."""
         layers = self._parts.layers
-        if layers.is_built(layer.hash):
+        if await layers.is_built(layer.hash):
             return None
         intent = await layers.read(layer.hash)
         if intent and not asks_anew(intent, asked_ms):
@@ -251,7 +251,15 @@ class Reconciler:
         revisions = [revision for function in self._functions.values() for revision in _revisions(function)]
         referenced = {revision.code_sha256 for revision in revisions}
         await self._parts.code.sweep(referenced, self._parts.now_ms())
+        await self._parts.layers.sweep(self._needed_layers, self._parts.now_ms())
         self._left_behind = False
+
+    def _needed_layers(self) -> set[str]:
+        """Hashes of functions' own layers, and of those that all functions of a runtime have beneath them."""
+        revisions = [revision for function in self._functions.values() for revision in _revisions(function)]
+        runtimes = {*self._parts.runtimes, *(revision.runtime for revision in revisions)}
+        own = {revision.layer.hash for revision in revisions if revision.layer}
+        return own | {base_layer(runtime, self._parts.platform).hash for runtime in runtimes}
 
     async def _remove_strangers(self) -> None:
         if self._unreadable:

@@ -2,7 +2,10 @@
 
 `Scaler` holds every function's slots in this gateway and shares the fleet's warm slots out among them. A caller asks
 `acquire` and gets a slot, or an outcome that stands for none. Nothing here touches a store, so that a synchronous
-call does not; how many slots are wanted is decided in `core.scaling`.
+call does not; how many slots are wanted is decided in `core.scaling`. How slots change hands between gateways is
+`flow.share`'s.
+
+A function's limit is held exactly: only its owner makes slots, and whatever may be one counts, seen or not.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from okiba.core.errors import NoSlot, NotFound, PlatformError, Throttled
+from okiba.core.errors import NoSlot, NotFound, NotOwner, OkibaError, PlatformError, Throttled
 from okiba.core.function import Function
 from okiba.core.invocation import Ending, Outcome
 from okiba.core.scaling import Demand, Limits, desired_slots
@@ -48,10 +51,12 @@ class ScalePolicy:
 
 
 class Scaler:
-    """All slots of this gateway: `ports.FleetListener`.
+    """All slots of this gateway.
 
     Args:
         function: Looks a function up by name; None when it does not exist (any more).
+        epoch: In which this gateway owns a function; None when it does not.
+        kinds: The pools that may serve a function, best first.
     """
 
     def __init__(
@@ -60,25 +65,22 @@ class Scaler:
         opener: SlotOpener,
         function: Callable[[str], Function | None],
         policy: ScalePolicy,
+        epoch: Callable[[str], int | None],
+        kinds: Callable[[Function], tuple[str, ...]],
     ) -> None:
         self._fleet = fleet
         self._opener = opener
         self._function = function
         self._policy = policy
+        self._epoch = epoch
+        self._kinds = kinds
         self._functions: dict[str, FunctionSlots] = {}
         self._owners: dict[str, FunctionSlots] = {}
         self._holders: dict[str, FunctionSlots] = {}  # of slots with a call in them, dead ones included
-        self._wanted: dict[str, int] = {}
+        self._unsure: dict[str, FunctionSlots] = {}
+        self._wanted: dict[str, tuple[int, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._adopting = 0
-        self._synced = False
         self._loop = asyncio.get_running_loop()
-        self.on_adopted: Callable[[str, Slot | None, str], Coroutine[None, None, None]] | None = None
-        """Awaited for each slot of an earlier life: function, the slot (None when lost), what ran in it (or empty)."""
-        self.inherited_running: set[str] = set()
-        """Request ids that slots of an earlier life still run."""
-        self.settled = asyncio.Event()
-        """Set once of every slot of an earlier life it is known what runs in it."""
 
     # --- for callers ------------------------------------------------------------------------------------------------
 
@@ -95,12 +97,16 @@ class Scaler:
             self._holders[slot.id] = slots
         return slot
 
-    async def acquire(self, function: Function, asynchronous: bool) -> Got:
+    async def acquire(self, function: Function, asynchronous: bool, wait_ms: int = 0) -> Got:
         """A slot to run one invocation in, or the outcome that stands for it: its init phase failed.
+
+        Args:
+            wait_ms: How long the call may wait; 0: as the policy says.
 
         Raises:
             Throttled: The function's limit is reached, by calls that run or by callers who wait.
             NoSlot: None became free in time.
+            NotOwner: The function is another gateway's, or has become so while the call waited.
         """
         slots = self._slots_of(function)
         in_turn = slots.takes_turns
@@ -114,7 +120,8 @@ class Scaler:
         future: asyncio.Future[Got] = self._loop.create_future()
         queue = slots.workers if asynchronous else slots.callers
         queue.append(future)
-        timer = self._loop.call_later(self._policy.wait_ms / 1000, self._expire, future, function.name)
+        wait_ms = min(wait_ms or self._policy.wait_ms, self._policy.wait_ms)
+        timer = self._loop.call_later(wait_ms / 1000, self._expire, future, function.name, wait_ms)
         if in_turn:
             self._watch_turns(slots)
         else:
@@ -129,8 +136,8 @@ class Scaler:
             raise
         finally:
             timer.cancel()
-            if not in_turn or self._wanted.get(function.kind):
-                self._ask_fleet(function.kind)
+            if not in_turn or self._wanted.get(self._kinds(function)[0]):
+                self._ask_fleet(function)
 
     def _watch_turns(self, slots: FunctionSlots) -> None:
         if slots.turner is None:
@@ -156,9 +163,9 @@ class Scaler:
                 return
             self._holders[slot.id] = slots
 
-    def _expire(self, future: asyncio.Future[Got], name: str) -> None:
+    def _expire(self, future: asyncio.Future[Got], name: str, wait_ms: int) -> None:
         if not future.done():
-            future.set_exception(NoSlot(f"no slot for {name} became free within {self._policy.wait_ms} ms"))
+            future.set_exception(NoSlot(f"no slot for {name} became free within {wait_ms} ms"))
 
     def _return_unused(self, got: Got, asynchronous: bool) -> None:
         if not isinstance(got, Outcome):
@@ -179,36 +186,34 @@ class Scaler:
     # --- for the fleet ----------------------------------------------------------------------------------------------
 
     def slot_dealt(self, slot: SlotAddress) -> None:
-        """A warm slot came, or one of an earlier gateway's is to be taken over."""
-        if slot.function and slot.id not in self._owners:
-            self._adopting += 1
-            self._spawn(self._adopt(slot))
-        elif not slot.function:
-            for slots in list(self._functions.values()):
-                if slots.waiting:
-                    self._grow(slots)
+        """A warm slot came."""
+        if slot.function:
+            return
+        for slots in list(self._functions.values()):
+            if slots.waiting:
+                self._grow(slots)
 
     def slot_gone(self, slot_id: str, reason: str) -> None:
         """The fleet says that the slot's processes have ended."""
-        slots = self._owners.get(slot_id)
-        if slots is None:
-            return
-        slot = slots.all[slot_id]
-        log.info("slot gone", extra={"slot": slot_id, "function": slots.function.name, "reason": reason})
-        self._drop(slots, slot)
-        self._grow(slots)
-
-    def fleet_synced(self) -> None:
-        """No more slots of earlier lives will come."""
-        self._synced = True
-        self._note_settled()
+        self._opener.gone(slot_id, reason)
+        unsure, slots = self._unsure.pop(slot_id, None), self._owners.get(slot_id)
+        if unsure is not None:
+            unsure.unsure.discard(slot_id)
+            self._grow(unsure)
+        if slots is not None:
+            log.info("slot gone", extra={"slot": slot_id, "function": slots.function.name, "reason": reason})
+            self._drop(slots, slots.all[slot_id])
+            self._grow(slots)
 
     # --- growing ----------------------------------------------------------------------------------------------------
 
     def _slots_of(self, function: Function) -> FunctionSlots:
         slots = self._functions.get(function.name)
         if slots is None:
-            slots = self._functions[function.name] = FunctionSlots(function)
+            epoch = self._epoch(function.name)
+            if epoch is None:
+                raise NotOwner(f"function {function.name} is another gateway's")
+            slots = self._functions[function.name] = FunctionSlots(function, epoch)
         elif slots.function is not function:
             self.function_changed(function)
         return slots
@@ -218,10 +223,12 @@ class Scaler:
         slots = self._functions.get(function.name)
         if slots is None:
             return
+        if slots.function.revision != function.revision:
+            self._fleet.disclaim(function.name, slots.function.revision)
         slots.function = function
         slots.failures, slots.not_before = 0, 0.0
         for slot, _ in list(slots.idle):
-            if slots.outdated(slot) or len(slots.all) > self.limit(function):
+            if slots.outdated(slot) or slots.counted > self.limit(function):
                 self._retire(slots, slot)
 
     def function_deleted(self, name: str) -> None:
@@ -229,10 +236,14 @@ class Scaler:
         slots = self._functions.pop(name, None)
         if slots is None:
             return
+        self._fleet.disclaim(name)
         for slot, _ in list(slots.idle):
             self._retire(slots, slot)
-        slots.refuse_all(NotFound(f"Function not found: {name} (it was deleted while the call waited)"))
-        self._ask_fleet(slots.function.kind)
+        self._refuse(slots, NotFound(f"Function not found: {name} (it was deleted while the call waited)"))
+
+    def _refuse(self, slots: FunctionSlots, error: OkibaError) -> None:
+        slots.refuse_all(error)
+        self._ask_fleet(slots.function)
 
     def _grow(self, slots: FunctionSlots) -> None:
         function = slots.function
@@ -240,18 +251,25 @@ class Scaler:
             return  # deleted, or made anew, since
         demand = Demand(slots.calling + len(slots.callers), slots.working + len(slots.workers))
         desired = desired_slots(demand, Limits(self.limit(function), self._policy.async_width))
-        missing = min(desired - len(slots.all) - slots.starting, slots.waiting - slots.starting)
+        coming = len(slots.starting)
+        missing = min(desired - len(slots.all) - coming, slots.waiting - coming, self._room(slots))
         if missing > 0 and slots.not_before > self._loop.time():
             self._grow_later(slots)
             return
         for begun in range(missing):
-            address = self._fleet.claim(kinds_for(function))
+            address = self._fleet.claim(self._kinds(function), function.name, function.revision)
             if address is None:
                 self._make_room(missing - begun)
                 break
-            slots.starting += 1
+            slots.starting.add(address.id)
+            taken = replace(address, function=function.name, revision=function.revision)
+            self._fleet.took(taken, slots.epoch)
             self._spawn(self._start(slots, function, address))
-        self._ask_fleet(function.kind)
+        self._ask_fleet(function)
+
+    def _room(self, slots: FunctionSlots) -> int:
+        """How many slots the function may have more."""
+        return self.limit(slots.function) - slots.counted
 
     def _grow_later(self, slots: FunctionSlots) -> None:
         if slots.timer is None:
@@ -272,38 +290,52 @@ class Scaler:
         for _, slots, slot in idle[:surplus]:
             self._retire(slots, slot)
 
-    def _ask_fleet(self, kind: str) -> None:
-        """Says how many slots of a kind calls wait for, when that has changed."""
-        count = 0
-        for slots in self._functions.values():
-            if slots.waiting and slots.function.kind == kind:
-                room = self.limit(slots.function) - len(slots.all)
-                count += max(0, min(slots.waiting - len(slots.idle), room) - slots.starting)
-        if self._wanted.get(kind, 0) != count:
-            self._wanted[kind] = count
-            self._fleet.want(kind, count)
+    def _ask_fleet(self, function: Function) -> None:
+        """Says how many slots calls wait for, of the kind that this function likes best, when that has changed."""
+        kind = self._kinds(function)[0]
+        each = [
+            max(0, min(slots.waiting - len(slots.idle) - len(slots.starting), self._room(slots)))
+            for slots in self._functions.values()
+            if slots.waiting and self._kinds(slots.function)[0] == kind
+        ]
+        wanted = tuple(count for count in each if count)
+        if self._wanted.get(kind, ()) != wanted:
+            self._wanted[kind] = wanted
+            self._fleet.want(kind, sum(wanted), wanted)
 
     async def _start(self, slots: FunctionSlots, function: Function, address: SlotAddress) -> None:
         try:
             slot = await self._opener.open(address, function, lambda dead: self._slot_died(slots, dead))
         except PlatformError as error:
-            slots.starting -= 1
-            self._fleet.retire(address.id)
+            slots.starting.discard(address.id)
+            self._give_up(slots, address.id)
             self._start_failed(slots, error)
             return
         except BaseException:
-            slots.starting -= 1
-            self._fleet.retire(address.id)
+            slots.starting.discard(address.id)
+            self._give_up(slots, address.id)
             raise
-        slots.starting -= 1
+        slots.starting.discard(address.id)
         if slot.greeting.init_error is not None:
-            self._fleet.retire(slot.id)
+            self._end(slots, slot.id)
             slots.offer(_init_failed(slot))
             self._grow(slots)
             return
         slots.failures = 0
-        self._fleet.took(SlotAddress(slot.id, address.kind, address.address, function.name, function.revision))
         self._add(slots, slot)
+
+    def _give_up(self, slots: FunctionSlots, slot_id: str) -> None:
+        """Ends a slot that may have become the function's nevertheless: it counts until it is gone."""
+        if not slots.lost:
+            slots.unsure.add(slot_id)
+            self._unsure[slot_id] = slots
+        self._end(slots, slot_id)
+
+    def _end(self, slots: FunctionSlots, slot_id: str) -> None:
+        if slots.lost:
+            self._fleet.disown(slot_id)
+        else:
+            self._fleet.retire(slot_id, slots.epoch)
 
     def _start_failed(self, slots: FunctionSlots, error: PlatformError) -> None:
         slots.failures += 1
@@ -313,51 +345,6 @@ class Scaler:
         log.warning("a slot could not be started", extra={"function": slots.function.name, "reason": str(error)})
         self._grow(slots)
 
-    async def _adopt(self, address: SlotAddress) -> None:
-        """Takes over a slot of an earlier life of this gateway; connecting fences that life off."""
-        running = await self._opener.running(address)
-        if running:
-            self.inherited_running.add(running)
-            self._note_known()  # nobody waits for the end of a handler that may run for minutes
-        try:
-            slot = await self._open_adopted(address)
-            if self.on_adopted is not None:
-                await self.on_adopted(address.function, slot, running)
-        finally:
-            self.inherited_running.discard(running)
-            if not running:
-                self._note_known()
-        slots = self._owners.get(address.id)
-        if slot is not None and slots is not None:
-            self._free(slots, slot)
-
-    def _note_known(self) -> None:
-        self._adopting -= 1
-        self._note_settled()
-
-    async def _open_adopted(self, address: SlotAddress) -> Slot | None:
-        function = self._function(address.function)
-        if function is None:
-            self._fleet.retire(address.id)
-            return None
-        slots = self._slots_of(function)
-        slots.starting += 1  # it counts: the function's limit holds for it, too
-        try:
-            slot = await self._opener.open(address, function, lambda dead: self._slot_died(slots, dead))
-        except PlatformError as error:
-            log.warning("a slot could not be taken over", extra={"slot": address.id, "reason": str(error)})
-            self._fleet.retire(address.id)
-            return None
-        finally:
-            slots.starting -= 1
-        slots.all[slot.id] = slot
-        self._owners[slot.id] = slots
-        return slot
-
-    def _note_settled(self) -> None:
-        if self._synced and not self._adopting:
-            self.settled.set()
-
     def _add(self, slots: FunctionSlots, slot: Slot) -> None:
         slots.all[slot.id] = slot
         self._owners[slot.id] = slots
@@ -365,8 +352,12 @@ class Scaler:
 
     def _free(self, slots: FunctionSlots, slot: Slot) -> None:
         unknown = self._functions.get(slots.function.name) is not slots
-        surplus = len(slots.all) > self.limit(slots.function)
-        if slot.dead or unknown or surplus or slots.outdated(slot):
+        surplus = slots.counted > self.limit(slots.function)
+        if slot.dead and not slot.ended and slot.id in slots.all:
+            self._drop(slots, slot)
+            self._give_up(slots, slot.id)  # what ran in it may go on: it counts until it is known to be gone
+            self._grow(slots)
+        elif slot.dead or unknown or surplus or slots.outdated(slot):
             self._retire(slots, slot)
             self._grow(slots)
         elif slots.offer(slot):
@@ -377,14 +368,15 @@ class Scaler:
     # --- shrinking --------------------------------------------------------------------------------------------------
 
     def _slot_died(self, slots: FunctionSlots, slot: Slot) -> None:
-        if slot.id in slots.all:
+        # Whoever is in it is still finding out why, and gives it back then.
+        if slot.id in slots.all and slot.id not in self._holders:
             self._retire(slots, slot)
             self._grow(slots)
 
     def _retire(self, slots: FunctionSlots, slot: Slot) -> None:
         if self._owners.get(slot.id) is slots:
             self._drop(slots, slot)
-            self._fleet.retire(slot.id)
+            self._end(slots, slot.id)
 
     def _drop(self, slots: FunctionSlots, slot: Slot) -> None:
         slots.forget(slot)
@@ -409,7 +401,7 @@ class Scaler:
             name: {
                 "idle": len(slots.idle),
                 "busy": len(slots.all) - len(slots.idle),
-                "starting": slots.starting,
+                "starting": len(slots.starting),
                 "waiting": slots.waiting,
             }
             for name, slots in self._functions.items()
@@ -428,11 +420,6 @@ class Scaler:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("work on a slot broke", exc_info=task.exception())
-
-
-def kinds_for(function: Function) -> tuple[str, ...]:
-    """The pools that may serve a function: its layer's, then its Python version's."""
-    return (function.kind, function.runtime) if function.layer else (function.kind,)
 
 
 def _throttled(function: Function) -> Throttled:

@@ -15,6 +15,7 @@ from typing import Final
 from okiba.core.errors import OkibaError
 from okiba.core.function import Function
 from okiba.core.invocation import Outcome
+from okiba.flow.inherit import Inheritance, Life
 from okiba.ports import Slot
 
 Got = Slot | Outcome
@@ -33,7 +34,12 @@ class FunctionSlots:
     """The slots of one function in this gateway.
 
     Args:
-        all: Every specialised slot by id; with `starting`, what the limit counts.
+        epoch: In which this gateway owns the function.
+        all: Every specialised slot by id; with `starting` and `unsure`, what the limit counts.
+        starting: Ids of slots that will be free in a moment, unless something goes wrong.
+        unsure: Ids of slots that may run something which this gateway does not see: busy ones of a former owner's, and
+            lost ones until they are known to be gone.
+        doubts: Dead gateways that may have made slots for the function which nobody knows.
         idle: Free slots and since when; the one used last is used next, so that the others can go.
         callers: Waiting synchronous calls; they go before `workers`, waiting asynchronous ones.
         calling: Synchronous calls in a slot right now; `working`, asynchronous ones.
@@ -43,11 +49,19 @@ class FunctionSlots:
     """
 
     function: Function
+    epoch: int = 1
+    inheritance: Inheritance = field(default_factory=Inheritance)
+    lost: bool = False  # another gateway's by now: nothing of it is ended here
+    left: set[str] = field(default_factory=set)  # which slots there were then
+    lender: str = ""  # the owner, where the slots are only borrowed here
+    lent: int = 0
     all: dict[str, Slot] = field(default_factory=dict)
+    unsure: set[str] = field(default_factory=set)
+    doubts: set[Life] = field(default_factory=set)
     idle: list[tuple[Slot, float]] = field(default_factory=list)
     callers: deque[asyncio.Future[Got]] = field(default_factory=deque)
     workers: deque[asyncio.Future[Got]] = field(default_factory=deque)
-    starting: int = 0
+    starting: set[str] = field(default_factory=set)
     calling: int = 0
     working: int = 0
     failures: int = 0
@@ -56,6 +70,11 @@ class FunctionSlots:
     usual_us: float = _UNKNOWN_US
     turns: int = 0
     turner: asyncio.TimerHandle | None = None
+
+    @property
+    def counted(self) -> int:
+        """What the function's limit is held against, doubts apart."""
+        return len(self.all) + len(self.starting) + len(self.unsure) + self.lent
 
     @property
     def waiting(self) -> int:

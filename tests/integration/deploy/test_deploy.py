@@ -207,3 +207,24 @@ def test_the_thumbnail_example_makes_thumbnails_of_a_photo(okiba: Installation) 
         key = f"a b.jpg/{size}.jpg"
         stored = eventually(lambda key=key: s3.get_object(Bucket="thumbnails", Key=key)["Body"].read())
         assert Image.open(io.BytesIO(stored)).size == pixels
+
+
+def test_two_projects_in_folders_of_one_name_do_not_touch_each_other(okiba: Installation, tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine/shop", tmp_path / "theirs/shop"
+    for folder, answer in ((mine, 1), (theirs, 2)):
+        (folder / "src").mkdir(parents=True)
+        (folder / "src/app.py").write_text(f"def handler(event, context):\n    return {answer}\n")
+        (folder / "template.yaml").write_text(
+            "Transform: AWS::Serverless-2016-10-31\nResources:\n  Buy:\n    Type: AWS::Serverless::Function\n"
+            "    Properties: {CodeUri: src, Handler: app.handler, Runtime: python3.11}\n"
+        )
+    okiba.deploy(mine)
+    refused = okiba.okiba("deploy", str(theirs), check=False)
+    assert refused.returncode == 1
+    assert f"{mine}/template.yaml, and this is" in refused.stderr
+    okiba.deploy(theirs, "--stack", "their-shop")
+    assert [okiba.invoke(name)[0] for name in ("shop-Buy", "their-shop-Buy")] == [1, 2]
+    moved = tmp_path / "moved/shop"
+    mine.parent.rename(moved.parent)
+    okiba.deploy(moved, "--stack", "shop")
+    assert deployed(okiba, moved)["change"] == "unchanged"

@@ -187,4 +187,6 @@ def test_a_worker_that_hears_nothing_from_a_broker_that_answers_ends_to_be_start
         "from okiba.core.liveness import Liveness\n"
         f"watch(Liveness(time.monotonic() - 100), _broker({valkey.broker_url!r}))\n"
     )
+    with redis.Redis(unix_socket_path=valkey.socket, db=1) as broker:
+        broker.lpush(QUEUE, "a task that nobody takes")
     assert subprocess.run([sys.executable, "-c", deaf], timeout=60).returncode == 70

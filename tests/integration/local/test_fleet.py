@@ -127,15 +127,15 @@ async def specialise(slot: SlotAddress, code: Path, handler: str = "app.handler"
 async def test_warm_slots_are_made_before_anything_is_deployed_and_dealt(site: Site) -> None:
     async with site.controller(), site.gateway() as (link, _):
         await becomes_true(lambda: link.warm() == {DEFAULT_RUNTIME: 2})
-        answer = await ask(link.claim([DEFAULT_RUNTIME]), wire.telemetry_request("", 0, 0))
+        answer = await ask(link.claim([DEFAULT_RUNTIME], "f", "r1"), wire.telemetry_request("", 0, 0))
         assert answer.text(b"okiba-state") == "warm"
 
 
 async def test_a_slot_that_was_taken_is_replaced(site: Site) -> None:
     async with site.controller(), site.gateway() as (link, listener):
         await becomes_true(lambda: link.warm() == {DEFAULT_RUNTIME: 2})
-        slot = link.claim([DEFAULT_RUNTIME])
-        link.took(replace(slot, function="f", revision="r1"))
+        slot = link.claim([DEFAULT_RUNTIME], "f", "r1")
+        link.took(replace(slot, function="f", revision="r1"), 1)
         await becomes_true(lambda: len(listener.dealt) == 3)
         assert link.warm() == {DEFAULT_RUNTIME: 2}
 
@@ -200,14 +200,14 @@ async def test_a_retired_slot_ends_with_everything_in_it_and_leaves_nothing(site
     (code / "app.py").write_text("def handler(event, context): return 1\n")
     async with site.controller(warm_slots=1), site.gateway() as (link, listener):
         await becomes_true(lambda: link.warm() == {DEFAULT_RUNTIME: 1})
-        slot = link.claim([DEFAULT_RUNTIME])
+        slot = link.claim([DEFAULT_RUNTIME], "f", "r1")
         assert (await specialise(slot, code)).status == 200
-        link.took(replace(slot, function="f", revision="r1"))
+        link.took(replace(slot, function="f", revision="r1"), 1)
         await becomes_true(lambda: any(record.address.function for record in read_records(site.state_dir / "slots")))
         record = next(record for record in read_records(site.state_dir / "slots") if record.address.function)
         family = [record.pid, *descendants(record.pid)]
         assert len(family) >= 3, "agent, zygote, worker"
-        link.retire(slot.id)
+        link.retire(slot.id, 1)
         await becomes_true(lambda: [slot_id for slot_id, _ in listener.gone] == [slot.id])
         await becomes_true(lambda: all(start_time(pid) is None for pid in family))
         assert not record.socket.exists()
@@ -218,8 +218,8 @@ async def test_a_controller_that_was_restarted_finds_its_slots_again(site: Site)
     async with site.gateway(waits=False) as (link, listener):
         async with site.controller():
             await becomes_true(lambda: link.warm() == {DEFAULT_RUNTIME: 2})
-            slot = link.claim([DEFAULT_RUNTIME])
-            link.took(replace(slot, function="f", revision="r1"))
+            slot = link.claim([DEFAULT_RUNTIME], "f", "r1")
+            link.took(replace(slot, function="f", revision="r1"), 1)
             await becomes_true(lambda: len(listener.dealt) == 3)
             before = sorted(site.pids)
         async with site.controller():
@@ -259,7 +259,10 @@ async def test_slots_made_ahead_give_way_while_they_are_made_and_not_afterwards(
         nursery = fleet._nurseries[DEFAULT_RUNTIME]._popen.pid
         assert os.sched_getscheduler(nursery) in (os.SCHED_IDLE, os.SCHED_BATCH)
         agent = site.pids[0]
-        assert [os.sched_getscheduler(pid) for pid in (agent, *descendants(agent))] == [os.SCHED_OTHER] * 2
+        await becomes_true(lambda: len(descendants(agent)) == 2)
+        zygote, *worker = descendants(agent)
+        assert [os.sched_getscheduler(pid) for pid in (agent, zygote)] == [os.SCHED_OTHER] * 2
+        await becomes_true(lambda: [os.sched_getscheduler(pid) for pid in worker] == [os.SCHED_BATCH])
         link.want(DEFAULT_RUNTIME, 1)
         await becomes_true(lambda: os.sched_getscheduler(nursery) == os.SCHED_OTHER)
 
@@ -300,7 +303,7 @@ async def test_a_nursery_that_is_killed_is_replaced_and_its_slots_live_on(site: 
         nursery = fleet._nurseries[DEFAULT_RUNTIME]
         os.kill(nursery._popen.pid, signal.SIGKILL)
         await becomes_true(lambda: nursery.dead)
-        link.took(replace(link.claim([DEFAULT_RUNTIME]), function="f", revision="r1"))
+        link.took(replace(link.claim([DEFAULT_RUNTIME], "f", "r1"), function="f", revision="r1"), 1)
         await becomes_true(lambda: link.warm() == {DEFAULT_RUNTIME: 2})
         assert listener.gone == []
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from okiba.adapters.local_python import find_interpreter, installed_runtimes
+from okiba.apps.local import tools
 from okiba.apps.local.ports import free_port, port_holder, require_free
 from okiba.apps.local.slots import cgroups
 from okiba.apps.local.tools import ensure_minio, find_minio, find_valkey, valkey_version
@@ -82,6 +84,27 @@ def test_minio_is_built_once_with_progress_and_found_afterwards(bare_path: Path,
     assert ensure_minio(environment, said.append) == built == find_minio(environment)
     assert len(said) == 2
     assert sorted(entry.name for entry in (tmp_path / "cache").iterdir()) == ["bin", "build.lock"]
+
+
+def test_a_build_that_says_nothing_for_long_is_told_to_go_on(
+    bare_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(
+        bare_path / "go",
+        'test "$1" = version && echo "go version go1.26" && exit\n'
+        'echo first/package; while test ! -e "$GOBIN/../seen"; do :; done; touch "$GOBIN/minio"',
+    )
+    monkeypatch.setattr(tools, "PROGRESS_S", 0.05)
+    environment = {"OKIBA_CACHE_DIR": str(tmp_path / "cache")}
+    said: list[str] = []
+
+    def heard(line: str) -> None:
+        said.append(line)
+        if sum("first/package" in earlier for earlier in said) >= 3:
+            (tmp_path / "cache/seen").touch()
+
+    ensure_minio(environment, heard)
+    assert re.fullmatch(r"  MinIO: 1 of about 1,540 packages, \d+ s; first/package", said[-2])
 
 
 def test_a_failed_build_says_what_go_said_last_and_leaves_nothing(bare_path: Path, tmp_path: Path) -> None:

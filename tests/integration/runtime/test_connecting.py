@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -68,7 +70,7 @@ def test_a_slot_is_specialized_once(slot, code):
     [
         ({"epoch": "x"}, "Okiba.BadRequest"),
         ({"code": {"path": "/does/not/exist"}}, "Okiba.BadRequest"),
-        ({"code": {"url": "https://example.org"}}, "Okiba.Unsupported"),
+        ({"code": {"url": "https://example.org"}}, "Okiba.BadRequest"),
     ],
 )
 def test_an_order_that_is_refused_leaves_the_slot_warm(slots, code, changes, kind):
@@ -253,3 +255,20 @@ def _answers(slot) -> bool:
         return slot.telemetry().status == 200
     except (ConnectionError, OSError):
         return False
+
+
+def test_a_slot_told_to_end_takes_no_function_any_more(slots, code):
+    warm = slots()
+    order = json.dumps(warm.order(code(ECHO))).encode()
+    with Connection(warm.address) as ending, Connection(warm.address) as late:
+        assert ending.ask("GET", "/okiba/v1/telemetry")["Okiba-State"] == "warm"
+        assert late.ask("GET", "/okiba/v1/telemetry")["Okiba-State"] == "warm"
+        os.kill(warm.pid, signal.SIGSTOP)  # both requests are there when it looks again
+        ending.send("POST", "/okiba/v1/shutdown")
+        late.send("POST", "/okiba/v1/specialize", {}, order)
+        os.kill(warm.pid, signal.SIGCONT)
+        try:
+            answer = late.receive()
+        except ConnectionError:
+            return  # it was gone before it looked at the second one
+    assert (answer.status, answer.json["errorType"]) == (410, "Okiba.Exited")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -451,16 +452,19 @@ def test_slots_survive_their_nursery(code):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_agent_that_is_asked_to_end_ends_everything(nursery, code, number):
+def test_an_agent_that_is_urged_to_end_ends_everything(nursery, code, number):
     slot = nursery.slot()
     slot.specialize(code("def handler(event, context):\n    while True: pass"))
     slot.greet()
     slot.begin({}, timeout_ms=60_000)
     pids = [slot.pid, *processes.descendants(slot.pid)]
 
-    os.kill(slot.pid, number)
+    def urged_to_death() -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(slot.pid, number)
+        return not any(map(alive, pids))
 
-    wait_until(lambda: not any(map(alive, pids)))
+    wait_until(urged_to_death)
 
 
 def test_a_killed_zygote_is_reported(run, private_tmp):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from okiba.apps.cli.deploy import plan_of
+from okiba.apps.cli import main
+from okiba.apps.cli.client import OkibaClient
+from okiba.apps.cli.deploy import _copying, origin_of, plan_of
 from okiba.apps.cli.deployment import _progress
 from okiba.apps.cli.output import command_line
 from okiba.core.errors import CallerError, InvalidParameter, NotFound
@@ -66,6 +69,72 @@ def test_a_template_of_buckets_alone_makes_these(server: StandIn, okiba: Okiba, 
     assert (ran.exit_code, ran.stdout) == (0, "bucket photos: ready\n")
 
 
+def elsewhere(server: StandIn, origin: str) -> None:
+    """Okiba has a function of the stack `shop` that was deployed from there."""
+    record = {"name": "shop-Buy", "managed_by": "stack shop", "origin": origin}
+    server.answers["GET /2015-03-31/functions"] = Answer({"Functions": [{"FunctionName": "shop-Buy"}]})
+    server.answers["GET /okiba/v1/functions/shop-Buy"] = Answer(record)
+    server.answers["PUT /okiba/v1/buckets/photos"] = Answer({"bucket": "photos", "created": False})
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "template.yaml").write_text(BUCKET)
+    return folder
+
+
+def test_another_folder_of_the_same_name_is_another_stack(server: StandIn, okiba: Okiba, shop: Path) -> None:
+    elsewhere(server, "laptop:/home/me/shop/template.yaml")
+    ran = okiba("deploy", str(shop))
+    assert ran.exit_code == 1
+    here = origin_of(shop, None).place
+    assert f"the stack shop was deployed from laptop:/home/me/shop/template.yaml, and this is {here}." in ran.stderr
+    assert "--stack NAME" in ran.stderr
+    assert [asked for asked in server.asked() if not asked.startswith("GET")] == []
+
+
+def test_whoever_names_the_stack_may_take_it_over(server: StandIn, okiba: Okiba, shop: Path) -> None:
+    elsewhere(server, "laptop:/home/me/shop/template.yaml")
+    assert okiba("deploy", str(shop), "--stack", "shop").exit_code == 0
+
+
+@pytest.mark.parametrize("origin", ["of this folder", ""], ids=["this folder's own", "of an earlier release"])
+def test_a_stack_from_here_is_deployed_again(server: StandIn, okiba: Okiba, shop: Path, origin: str) -> None:
+    elsewhere(server, origin and origin_of(shop, None).place)
+    ran = okiba("deploy", str(shop))
+    assert ran.exit_code == 0
+    assert "warning: shop-Buy is no more in the template" in ran.stderr
+
+
+def test_two_templates_in_one_folder_are_two_origins(shop: Path) -> None:
+    (shop / "other.yaml").write_text(BUCKET)
+    assert origin_of(shop, None).place.endswith("/shop/template.yaml")
+    assert origin_of(shop / "other.yaml", None).place.endswith("/shop/other.yaml")
+
+
+def test_a_template_is_deployed_to_an_okiba_that_has_no_folder_here(
+    server: StandIn, shop: Path, tmp_path: Path
+) -> None:
+    client = OkibaClient.from_state(server.state)
+    text = (shop / "template.yaml").read_text().replace("!Ref N", "!Sub 'photos-${AWS::Region}'")
+    (shop / "template.yaml").write_text(text)
+    server.answers["GET /2015-03-31/functions"] = Answer({"Functions": []})
+    server.answers["PUT /okiba/v1/buckets/photos-eu-west-1"] = Answer({})
+    told = {
+        "OKIBA_STATE_DIR": "",
+        "HOME": str(tmp_path),
+        "OKIBA_ENDPOINT": client.endpoint,
+        "AWS_ENDPOINT_URL_S3": client.s3_endpoint,
+        "AWS_ACCESS_KEY_ID": client.access_key,
+        "AWS_SECRET_ACCESS_KEY": client.secret_key,
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
+    ran = CliRunner(env=told).invoke(main, ["deploy", str(shop)])
+    assert (ran.exit_code, ran.stdout) == (0, "bucket photos-eu-west-1: ready\n")
+
+
 def test_nothing_is_asked_of_okiba_when_the_template_is_refused(server: StandIn, okiba: Okiba, tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text(BUCKET + "Conditions: {}\nMappings: {}\n")
     ran = okiba("deploy", str(tmp_path))
@@ -109,3 +178,19 @@ def test_arns_name_the_installations_region_and_account(tmp_path: Path) -> None:
 def test_progress_names_what_the_last_attempt_failed_of() -> None:
     layer = {"phase": "resolving", "progress": "", "error": "pip says\nno route to host"}
     assert _progress({"layer": layer}) == "layer resolving (the last attempt failed: no route to host)"
+
+
+def test_a_layer_that_nobody_has_begun_is_told_as_such() -> None:
+    assert _progress({"layer": {"phase": "unknown"}}) == "layer not begun yet"
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["with the aws CLI", "without it"])
+def test_what_to_try_next_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    (tmp_path / "aws").write_text("#!/bin/sh\n")
+    (tmp_path / "aws").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) if installed else "/nowhere")
+    command = _copying("FILE.jpg", "photos", "in/")
+    expected = (
+        "aws s3 cp FILE.jpg s3://photos/in/" if installed else """upload_file("FILE.jpg", "photos", "in/FILE.jpg")'"""
+    )
+    assert command.endswith(expected)

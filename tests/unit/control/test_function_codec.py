@@ -42,6 +42,7 @@ FUNCTIONS = st.builds(
     state_reason=TEXTS,
     state_reason_code=TEXTS,
     managed_by=TEXTS,
+    origin=TEXTS,
     tags=MAPS,
     warnings=LISTS,
     last_update=st.sampled_from(UpdateStatus),

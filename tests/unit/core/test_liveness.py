@@ -23,3 +23,9 @@ def test_a_broker_that_is_away_is_not_the_workers_fault():
     liveness = Liveness(now=0)
     liveness.broker_away(now=1_000)
     assert (liveness.deaf(1_060), liveness.deaf(1_061)) == (False, True)
+
+
+def test_a_worker_is_not_deaf_while_nothing_waits_for_it():
+    liveness = Liveness(now=0)
+    liveness.nothing_waits(now=50)
+    assert (liveness.deaf(110), liveness.deaf(111)) == (False, True)

@@ -8,6 +8,7 @@ from okiba.core.binding import Binding
 from okiba.core.errors import PlatformError, StoreUnavailable
 from okiba.core.function import Function, State, UpdateStatus, to_prepare
 from okiba.flow.catalogue import Catalogue
+from okiba.ports import Principal
 
 OLD = Binding("Old", "photos", ("s3:ObjectCreated:*",), prefix="a/")
 NEW = Binding("New", "photos", ("s3:ObjectCreated:*",), prefix="b/")
@@ -31,18 +32,23 @@ class Records:
         return [function for name, function in self.functions.items() if name not in self.broken]
 
 
-class NoKeys:
+class Keys:
+    """A key store in memory."""
+
+    def __init__(self, *principals):
+        self.principals = {principal.access_key: principal for principal in principals}
+
     async def all(self):
-        return []
+        return list(self.principals.values())
 
     async def get(self, access_key):
-        return None
+        return self.principals.get(access_key)
 
 
 @pytest.fixture
 async def world():
     records = Records(ACTIVE)
-    catalogue = Catalogue(records, NoKeys())
+    catalogue = Catalogue(records, Keys())
     told = []
     catalogue.on_change = lambda name, function: told.append((name, function))
     await catalogue.load()
@@ -101,3 +107,16 @@ async def test_events_for_a_function_that_is_not_ready_yet_are_routed_to_its_que
     await catalogue.refresh("f")
     assert prefixes(catalogue) == ["a/"]
     assert catalogue.invocable("f") is None
+
+
+async def test_nothing_is_kept_of_a_function_that_is_gone_nor_of_its_key():
+    records, keys = Records(ACTIVE), Keys(Principal("AK", "secret", "f"))
+    catalogue = Catalogue(records, keys)
+    await catalogue.load()
+    assert catalogue.principal_of_function(ACTIVE)
+    records.functions.clear()
+    keys.principals.clear()
+    for what in ("f", "key:AK"):  # as the change stream tells
+        await catalogue._apply(what)
+    assert (list(catalogue.functions()), catalogue.functions_of_bucket("photos")) == ([], [])
+    assert (catalogue.invocable("f"), catalogue.principal("AK")) == (None, None)

@@ -240,6 +240,21 @@ async def test_a_new_key_of_a_function_replaces_its_user(world):
     assert list(world.store.policies) == [StoreUser("photo", "OKIANEW")]
 
 
+async def test_layers_of_all_that_runs_are_needed_and_those_beneath_them(world):
+    own, next_one = (layer_of(text, "python3.11", LINUX) for text in ("six", "idna"))
+    world.layers.built |= {own.hash}
+    world.deploy(layer=own)
+    world.deploy("other", runtime="python3.12")
+    await world.reconcile()
+    before = world.function()
+    world.registry.deploy(replace(to_prepare(before, "r2", before), layer=next_one))
+    await world.reconciler.survey()
+    assert world.layers.needed == {own.hash, next_one.hash, BASE.hash, base_layer("python3.12", LINUX).hash}
+    await world.registry.delete("photo")
+    await world.reconciler.survey()
+    assert world.layers.needed == {BASE.hash, base_layer("python3.12", LINUX).hash}
+
+
 async def test_disabling_a_key_disables_its_user(world):
     function = world.deploy()
     world.keys.principals[function.access_key] = Principal(function.access_key, "secret", "photo", enabled=False)

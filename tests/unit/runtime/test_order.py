@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from okiba_runtime.order import BadOrder, Unsupported, parse_order
+from okiba_runtime.order import BadOrder, parse_order
 from tests.unit.runtime.orders import FIELDS, order
 
 
@@ -45,11 +43,6 @@ def test_an_order_that_cannot_be_carried_out_names_the_field(changes, message):
 def test_what_is_no_order_at_all_is_refused(body):
     with pytest.raises(BadOrder):
         parse_order(body)
-
-
-def test_code_at_a_url_is_not_supported_and_says_so():
-    with pytest.raises(Unsupported, match=r"code\.url"):
-        parse_order(json.dumps({**FIELDS, "code": {"url": "https://x"}}).encode())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,9 @@ from okiba.core.errors import StoreUnavailable
 from okiba.core.function import Function, State
 from okiba.core.invocation import Ending, Outcome
 from okiba.core.retry import RetryPolicy
+from okiba.core.slot_kind import kinds_for
 from okiba.flow.dispatch import Dispatcher, Drain
+from okiba.flow.inherit import Inheritance
 from okiba.flow.scale import ScalePolicy, Scaler
 from okiba.ports import Greeting, SlotAddress, Work
 from tests.fakes.queue import MemoryQueue
@@ -27,7 +30,7 @@ class ScriptedSlot:
     """Answers invocations with what the script says next; the last answer is repeated."""
 
     def __init__(self, slot_id, script, kept=()):
-        self.id, self.revision, self.dead = slot_id, "r1", False
+        self.id, self.revision, self.dead, self.ended = slot_id, "r1", False, False
         self.greeting = Greeting("w", 1, None, tuple(kept))
         self.script, self.ran, self.gate = list(script), [], None
 
@@ -50,7 +53,7 @@ class Slots:
     def __init__(self, script):
         self.slot, self.count = ScriptedSlot("s", script), 0
 
-    def claim(self, kinds):
+    def claim(self, kinds, function, revision):
         self.count += 1
         return SlotAddress(f"s{self.count}", "python3.11", "unix:/x")
 
@@ -58,26 +61,33 @@ class Slots:
         self.slot.id = address.id
         return self.slot
 
+    def gone(self, slot_id, reason): ...
+
     async def running(self, address):
         return ""
 
-    def took(self, slot): ...
-    def want(self, kind, count): ...
-    def retire(self, slot_id): ...
+    def took(self, slot, epoch): ...
+    def want(self, kind, count, each=()): ...
+    def retire(self, slot_id, epoch): ...
+    def disclaim(self, function, revision=""): ...
+    def disown(self, slot_id): ...
 
 
 @asynccontextmanager
 async def draining(script, function=FUNCTION, queue=None, delays=(0, 0)):
     """A drain that runs against a queue in memory."""
     queue, slots = queue or MemoryQueue(), Slots(script)
-    scaler = Scaler(slots, slots, lambda name: function, ScalePolicy(10, 1, 200, 10_000, 50))
+    kinds = partial(kinds_for, by_memory=False)
+    scaler = Scaler(slots, slots, lambda name: function, ScalePolicy(10, 1, 200, 10_000, 50), lambda name: 1, kinds)
+    inheritance = Inheritance()
     dispatcher = Dispatcher(scaler, time.time, lambda *_: None)
     policy = RetryPolicy(delays)
-    drain = Drain("f", lambda name: function, lambda name: "arn", queue, dispatcher, scaler, policy, time.time)
+    functions, arns = (lambda name: function), (lambda name: "arn")
+    drain = Drain("f", functions, arns, queue, dispatcher, scaler, policy, time.time, inheritance)
     await drain.recover()
     task = asyncio.create_task(drain.run())
     try:
-        yield queue, slots.slot, drain, scaler
+        yield queue, slots.slot, drain, inheritance
     finally:
         task.cancel()
 
@@ -196,8 +206,8 @@ async def inherited(queue):
 async def test_what_an_earlier_life_had_leased_is_run_again_when_no_slot_knows_of_it():
     queue = MemoryQueue()
     await inherited(queue)
-    async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
-        scaler.fleet_synced()
+    async with draining([GOOD], queue=queue) as (_, slot, drain, inheritance):
+        inheritance.complete()
         assert await pump(drain, queue) == "succeeded"
         assert slot.ran == ["r-e"]
 
@@ -205,9 +215,9 @@ async def test_what_an_earlier_life_had_leased_is_run_again_when_no_slot_knows_o
 async def test_what_a_slot_finished_after_its_gateway_died_is_settled_and_not_run_again():
     queue = MemoryQueue()
     await inherited(queue)
-    async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
+    async with draining([GOOD], queue=queue) as (_, slot, drain, inheritance):
         await drain.adopted(ScriptedSlot("old", [GOOD], kept=["r-e.1"]), "")
-        scaler.fleet_synced()
+        inheritance.complete()
         assert await pump(drain, queue) == "succeeded"
         assert slot.ran == []
 
@@ -215,10 +225,10 @@ async def test_what_a_slot_finished_after_its_gateway_died_is_settled_and_not_ru
 async def test_a_kept_outcome_of_an_earlier_attempt_decides_nothing():
     queue = MemoryQueue()
     await inherited(queue)
-    async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
+    async with draining([GOOD], queue=queue) as (_, slot, drain, inheritance):
         stale = ScriptedSlot("old", [BAD], kept=["r-e.7"])
         await drain.adopted(stale, "")
-        scaler.fleet_synced()
+        inheritance.complete()
         assert await pump(drain, queue) == "succeeded"
         assert slot.ran == ["r-e"]
 
@@ -249,9 +259,9 @@ async def test_a_lease_whose_answer_was_lost_is_taken_up_and_what_is_in_hand_lef
 async def test_what_a_slot_still_runs_waits_for_that_slot():
     queue = MemoryQueue()
     await inherited(queue)
-    async with draining([GOOD], queue=queue) as (_, slot, drain, scaler):
-        scaler.inherited_running.add("r-e")
-        scaler.fleet_synced()
+    async with draining([GOOD], queue=queue) as (_, slot, drain, inheritance):
+        inheritance.running.add("r-e")
+        inheritance.complete()
         await asyncio.sleep(0.05)
         assert queue.ledger[("f", "e")] == "open"
         await drain.adopted(None, "r-e")  # the slot died before it could be taken over
@@ -262,8 +272,8 @@ async def test_what_a_slot_still_runs_waits_for_that_slot():
 async def test_a_void_lease_settles_nothing():
     queue = MemoryQueue()
     lease = await inherited(queue)
-    async with draining([GOOD], queue=queue) as (_, _slot, drain, scaler):
-        scaler.fleet_synced()
+    async with draining([GOOD], queue=queue) as (_, _slot, drain, inheritance):
+        inheritance.complete()
         assert await pump(drain, queue) == "succeeded"
         assert not await queue.bury(lease, BAD, "RetriesExhausted")
         assert queue.ledger[("f", "e")] == "succeeded"

@@ -2,21 +2,28 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from okiba.core.errors import NoSlot, NotFound, SlotLost, Throttled
+from okiba.core.errors import NoSlot, NotFound, NotOwner, SlotLost, Throttled
 from okiba.core.function import Function, State
 from okiba.core.invocation import Ending, Outcome
-from okiba.flow.scale import ScalePolicy, Scaler
+from okiba.core.slot_kind import kinds_for as pools_for
+from okiba.flow.inherit import Inheritance
+from okiba.flow.scale import ScalePolicy
+from okiba.flow.share import SharedScaler
 from okiba.ports import Greeting, SlotAddress
 
 FUNCTION = Function("f", "python3.11", "app.handler", "0" * 64, 1, "r1", 0, "AK", state=State.ACTIVE)
 
 
+kinds_for = partial(pools_for, by_memory=False)
+
+
 class FakeSlot:
     def __init__(self, slot_id, revision, init_error=None):
-        self.id, self.revision, self.dead, self.released = slot_id, revision, False, False
+        self.id, self.revision, self.dead, self.released, self.ended = slot_id, revision, False, False, False
         self.greeting = Greeting("w", 1, init_error, ())
 
     def release(self):
@@ -28,19 +35,33 @@ class FakeFleet:
 
     def __init__(self, warm=0):
         self.warm = [SlotAddress(f"s{number}", "python3.11", "unix:/x") for number in range(warm)]
-        self.wanted, self.retired, self.taken = {}, [], []
+        self.wanted, self.retired, self.known, self.disowned, self.doubts = {}, [], {}, [], []
 
-    def claim(self, kinds):
+    def claim(self, kinds, function, revision):
         return self.warm.pop() if self.warm else None
 
-    def took(self, slot):
-        self.taken.append(slot.id)
+    def took(self, slot, epoch):
+        self.known[slot.id] = slot
 
-    def want(self, kind, count):
+    def taken(self, function):
+        return [slot for slot in self.known.values() if slot.function == function]
+
+    def want(self, kind, count, each=()):
         self.wanted[kind] = count
 
-    def retire(self, slot_id):
+    def retire(self, slot_id, epoch):
         self.retired.append(slot_id)
+
+    def disclaim(self, function, revision=""): ...
+
+    def disown(self, slot_id):
+        self.disowned.append(slot_id)
+
+    def doubt(self, gateway, life):
+        self.doubts.append((gateway, life))
+
+    def trust(self, gateway, life):
+        self.doubts.remove((gateway, life))
 
 
 class FakeOpener:
@@ -56,6 +77,8 @@ class FakeOpener:
         self.opened.append(slot)
         return slot
 
+    def gone(self, slot_id, reason): ...
+
     async def running(self, address):
         return "running" if address.id == "busy" else ""
 
@@ -64,7 +87,9 @@ class World:
     def __init__(self, warm=0, wait_ms=500, default=100, idle_ms=50, max_slots=50):
         self.fleet, self.opener = FakeFleet(warm), FakeOpener()
         policy = ScalePolicy(default, 4, wait_ms, idle_ms, max_slots)
-        self.scaler = Scaler(self.fleet, self.opener, lambda name: FUNCTION if name == "f" else None, policy)
+        self.epochs = {"f": 1, "g": 1}
+        functions = {"f": FUNCTION}.get
+        self.scaler = SharedScaler(self.fleet, self.opener, functions, policy, self.epochs.get, kinds_for)
 
     async def deal(self, count):
         for number in range(count):
@@ -79,7 +104,7 @@ async def test_the_first_call_takes_a_warm_slot_and_the_next_one_uses_it_again()
     first = await world.scaler.acquire(FUNCTION, False)
     world.scaler.release(first, False)
     assert world.scaler.acquire_now(FUNCTION, False) is first
-    assert world.fleet.taken == [first.id]
+    assert list(world.fleet.known) == [first.id]
 
 
 async def test_a_call_without_a_warm_slot_is_told_to_the_fleet_and_waits():
@@ -153,7 +178,7 @@ async def test_a_lowered_limit_takes_idle_slots_away_at_once():
     assert sorted(world.fleet.retired) == sorted(slot.id for slot in slots)
 
 
-async def test_a_start_that_breaks_leaves_no_place_taken():
+async def test_a_start_that_breaks_leaves_no_place_taken_once_its_slot_is_gone():
     world = World(warm=2, wait_ms=50)
 
     async def broken(address, function, on_dead):
@@ -163,6 +188,9 @@ async def test_a_start_that_breaks_leaves_no_place_taken():
     with pytest.raises(NoSlot):
         await world.scaler.acquire(replace(FUNCTION, reserved_concurrency=1), False)
     world.opener.open = good
+    with pytest.raises(NoSlot):
+        await world.scaler.acquire(replace(FUNCTION, reserved_concurrency=1), False)
+    world.scaler.slot_gone(world.fleet.retired[0], "ended")
     assert await world.scaler.acquire(replace(FUNCTION, reserved_concurrency=1), False)
 
 
@@ -232,26 +260,28 @@ async def test_idle_slots_go_after_their_time():
     assert slot.released
 
 
-async def test_a_slot_of_an_earlier_life_is_taken_over_and_what_runs_in_it_is_known_first():
+async def test_a_slot_of_a_former_owner_is_taken_over_and_what_runs_in_it_is_known_first():
     world = World()
     adopted = asyncio.get_running_loop().create_future()
+    inheritance = Inheritance()
 
     async def on_adopted(name, slot, running):
-        adopted.set_result((name, slot.id, running, set(world.scaler.inherited_running)))
+        adopted.set_result((name, slot.id, running, set(inheritance.running)))
 
     world.scaler.on_adopted = on_adopted
-    world.scaler.slot_dealt(SlotAddress("busy", "python3.11", "unix:/x", "f", "r1"))
-    world.scaler.fleet_synced()
-    assert not world.scaler.settled.is_set()
+    world.scaler.adopt(inheritance, SlotAddress("busy", "python3.11", "unix:/x", "f", "r1"))
+    inheritance.complete()
+    assert not inheritance.settled.is_set()
     assert await adopted == ("f", "busy", "running", {"running"})
-    assert world.scaler.settled.is_set()
+    assert inheritance.settled.is_set()
     await asyncio.sleep(0)
     assert world.scaler.acquire_now(FUNCTION, False).id == "busy"
 
 
 async def test_a_slot_whose_function_is_gone_is_retired_instead():
     world = World()
-    world.scaler.slot_dealt(SlotAddress("orphan", "python3.11", "unix:/x", "deleted", "r1"))
+    world.epochs["deleted"] = 1
+    world.scaler.adopt(Inheritance(), SlotAddress("orphan", "python3.11", "unix:/x", "deleted", "r1"))
     async with asyncio.timeout(5):
         while not world.fleet.retired:
             await asyncio.sleep(0)
@@ -308,6 +338,7 @@ async def test_a_slot_that_dies_in_a_call_is_counted_down_once():
     slot = await world.scaler.acquire(function, False)
     slot.dead = True
     world.opener.on_dead[slot.id](slot)
+    slot.ended = True
     world.scaler.release(slot, False)
     other = await world.scaler.acquire(function, False)
     assert other is not slot
@@ -365,3 +396,124 @@ async def test_a_caller_who_leaves_while_waiting_for_a_turn_takes_no_slot_with_h
     for slot in held:
         world.scaler.release(slot, False, duration_us=50)
     assert world.scaler.states()["f"] == {"idle": 6, "busy": 0, "starting": 0, "waiting": 0}
+
+
+async def test_a_slot_lost_in_a_call_counts_until_it_is_known_to_be_gone():
+    function = replace(FUNCTION, reserved_concurrency=1)
+    world = World(warm=2, wait_ms=5_000)
+    slot = await world.scaler.acquire(function, False)
+    slot.dead = True
+    world.opener.on_dead[slot.id](slot)
+    world.scaler.release(slot, False)
+    next_call = asyncio.create_task(world.scaler.acquire(function, False))
+    await asyncio.sleep(0.02)
+    assert len(world.opener.opened) == 1
+    world.scaler.slot_gone(slot.id, "the node is gone")
+    assert (await next_call) is not slot
+
+
+# --- changing hands ---------------------------------------------------------------------------------------------------
+
+
+def left(name, function="f"):
+    return SlotAddress(name, "python3.11", "unix:/x", function, "r1")
+
+
+async def test_nothing_runs_for_a_function_that_is_another_gateways():
+    world = World(warm=1)
+    del world.epochs["f"]
+    with pytest.raises(NotOwner):
+        await world.scaler.acquire(FUNCTION, False)
+
+
+async def test_no_slot_is_made_until_it_is_known_what_a_dead_owner_may_have_made():
+    world = World(warm=3, wait_ms=5_000)
+    inheritance = world.scaler.inherit("f", 2, [("other", 1)])
+    assert world.fleet.doubts == [("other", 1)]
+    call = asyncio.create_task(world.scaler.acquire(FUNCTION, False))
+    await asyncio.sleep(0.02)
+    assert world.opener.opened == []
+    world.scaler.doubt_answered("other", 1, [])
+    assert await call
+    inheritance.complete()
+    assert inheritance.settled.is_set()
+    assert world.fleet.doubts == []
+
+
+async def test_warm_slots_of_a_dead_owner_count_against_the_limit_until_they_are_gone():
+    function = replace(FUNCTION, reserved_concurrency=2)
+    world = World(warm=5, wait_ms=5_000)
+    world.scaler.inherit("f", 2, [("other", 1)])
+    world.scaler.doubt_answered("other", 1, ["ghost"])
+    await world.scaler.acquire(function, False)
+    second = asyncio.create_task(world.scaler.acquire(function, False))
+    await asyncio.sleep(0.02)
+    assert len(world.opener.opened) == 1
+    world.scaler.slot_gone("ghost", "reaped")
+    assert await second
+
+
+async def test_a_slot_that_cannot_be_taken_over_counts_until_it_is_gone():
+    function = replace(FUNCTION, reserved_concurrency=1)
+    world = World(warm=1, wait_ms=5_000)
+    world.opener.failures = 1
+    world.scaler.adopt(Inheritance(), left("unreachable"))
+    call = asyncio.create_task(world.scaler.acquire(function, False))
+    await asyncio.sleep(0.02)
+    assert (world.opener.opened, world.fleet.retired) == ([], ["unreachable"])
+    world.scaler.slot_gone("unreachable", "its node is gone")
+    assert await call
+
+
+async def test_a_slot_that_still_runs_something_counts_and_callers_do_not_wait_for_it():
+    function = replace(FUNCTION, reserved_concurrency=2)
+    world = World(warm=2, wait_ms=5_000)
+    gate = asyncio.Event()
+    good = world.opener.open
+
+    async def slow(address, of, on_dead):
+        if address.id == "busy":
+            await gate.wait()
+        return await good(address, of, on_dead)
+
+    world.opener.open = slow
+    world.scaler.adopt(Inheritance(), left("busy"))
+    await world.scaler.acquire(function, False)
+    third = asyncio.create_task(world.scaler.acquire(function, False))
+    await asyncio.sleep(0.02)
+    assert len(world.opener.opened) == 1
+    gate.set()
+    assert (await third).id == "busy"
+
+
+async def test_a_function_that_is_let_go_leaves_its_slots_alive_and_tells_who_waits():
+    function = replace(FUNCTION, reserved_concurrency=2)
+    world = World(warm=2, wait_ms=5_000)
+    idle, busy = await world.scaler.acquire(function, False), await world.scaler.acquire(function, False)
+    waiting = asyncio.create_task(world.scaler.acquire(function, True))
+    await asyncio.sleep(0)
+    slots = world.scaler.let_go("f")
+    with pytest.raises(NotOwner):
+        await waiting
+    world.scaler.release(idle, False)
+    handed = {slot.id: slot.busy for slot in await world.scaler.handed(slots)}
+    assert handed == {idle.id: False, busy.id: True}
+    released = asyncio.create_task(world.scaler.released(busy.id))
+    await asyncio.sleep(0)
+    assert not released.done()
+    world.scaler.release(busy, False)
+    await released
+    assert world.fleet.retired == []
+    assert {*world.fleet.disowned} == {idle.id, busy.id}
+
+
+async def test_a_slot_handed_over_busy_is_not_connected_to_before_it_is_free():
+    world = World()
+    free = asyncio.Event()
+    world.scaler.adopt(Inheritance(), left("s"), free.wait, busy=True)
+    await asyncio.sleep(0.01)
+    assert world.opener.opened == []
+    free.set()
+    async with asyncio.timeout(5):
+        while world.scaler.acquire_now(FUNCTION, False) is None:
+            await asyncio.sleep(0)

@@ -9,6 +9,7 @@ from okiba import wire
 from okiba.core.invocation import Invocation
 
 VECTORS = Path(__file__).parents[2] / "vectors/protocol"
+SPECIALIZE_STORED = "specialize, with code and a layer to be fetched"
 GRANT = "0123456789abcdef" * 4
 REQUEST = "8f5a1f0e-3c61-4a51-9d2a-0d3f1c2b4a5e"
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:thumbnails:$LATEST"
@@ -38,6 +39,8 @@ def body_of(name):
     ("name", "made"),
     [
         ("specialize", lambda: wire.specialize_request(json.loads(body_of("specialize")))),
+        (SPECIALIZE_STORED, lambda: wire.specialize_request(json.loads(body_of(SPECIALIZE_STORED)))),
+        ("preload", lambda: wire.preload_request(json.loads(body_of("preload")))),
         ("connect", lambda: wire.connect_request(7, GRANT)),
         ("telemetry, waiting for whatever comes", lambda: wire.telemetry_request(GRANT, 4096, 5000)),
         ("telemetry, before the slot has a function", lambda: wire.telemetry_request("", 0, 0)),

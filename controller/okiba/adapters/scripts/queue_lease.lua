@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- lease(F; consumer, count, now_ms) → {waiting, {id, event, payload, source, accepted, trace, context, losses, attempt, token} …}
+-- lease(F; consumer, count, now_ms, epoch) → {waiting, {id, event, payload, source, accepted, trace, context, losses, attempt, token} …}
 --
 --   F:queue    stream, group `dispatch`: what has been delivered and has not ended is pending in it
 --   F:delayed  sorted set of request ids whose next attempt is due at score (ms); they stay pending meanwhile
+--   F:owner    hash; its epoch must be the one named, unless that is 0: a former owner gets nothing
 --   F:work:ID  hash; `leases` counts up so that every token (entry/lease) is new; `token` is empty between attempts
 --
 -- allow-oom: draining is the way out of full memory.
@@ -26,7 +27,7 @@ local function lease(id, entry)
   answer[#answer + 1] = {id, work[1], work[2], work[3], work[4], work[5], work[6], work[7], attempt, token}
 end
 
-if redis.call('EXISTS', queue) == 0 then
+if redis.call('EXISTS', queue) == 0 or (ARGV[4] ~= '0' and redis.call('HGET', F .. ':owner', 'epoch') ~= ARGV[4]) then
   return answer
 end
 local pending = redis.pcall('XPENDING', queue, 'dispatch')

@@ -1,7 +1,9 @@
 """The CLI's way to a running Okiba: its own HTTP API, and Lambda's through botocore, both signed with the admin key.
 
-Nothing of the user's AWS surroundings has a say here: not AWS_PROFILE, not ~/.aws, not a proxy. botocore takes 0.1 s
-to import, so it is imported when the first request is made.
+Which Okiba: the one of a state folder that was named; else, where `okiba env` of another machine or container has been
+evaluated, the one at OKIBA_ENDPOINT; else the one of the default state folder. Beside what `okiba env` prints, nothing
+of the user's AWS surroundings has a say here: not AWS_PROFILE, not ~/.aws, not a proxy. botocore takes 0.1 s to import,
+so it is imported when the first request is made.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from okiba.apps.cli.options import ENDPOINT, is_elsewhere
 from okiba.apps.local.credentials import read_credentials
 from okiba.apps.local.state import lock_holder, read_installation
 from okiba.core import errors
@@ -62,12 +65,14 @@ class OkibaClient:
 
     @classmethod
     def from_state(cls, state_dir: Path) -> OkibaClient:
-        """The Okiba that a state folder is of; whether it runs shows with the first request.
+        """The Okiba that a state folder is of, or that is elsewhere; whether it runs shows with the first request.
 
         Raises:
             NotFound: The folder has no Okiba.
-            CallerError: The folder is corrupt, or of another release.
+            CallerError: The folder is corrupt, or of another release; or what `okiba env` printed is not whole.
         """
+        if is_elsewhere(os.environ, state_dir):
+            return cls.from_variables(state_dir, os.environ)
         installation = read_installation(state_dir)
         credentials = read_credentials(state_dir)
         return cls(
@@ -78,6 +83,20 @@ class OkibaClient:
             credentials.admin_secret_key,
             installation.region,
         )
+
+    @classmethod
+    def from_variables(cls, state_dir: Path, variables: Mapping[str, str]) -> OkibaClient:
+        """The Okiba that these variables name, which are as `okiba env` prints them.
+
+        Raises:
+            InvalidParameter: One is missing.
+        """
+        names = (ENDPOINT, "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+        if missing := [name for name in names if not variables.get(name)]:
+            raise errors.InvalidParameter(
+                f"{ENDPOINT} is set but {missing[0]} is not; evaluate all that `okiba env` prints"
+            )
+        return cls(state_dir, *(variables[name].rstrip("/") for name in names))
 
     # --- Okiba's own API --------------------------------------------------------------------------------------------
 
@@ -192,6 +211,8 @@ class OkibaClient:
         )
 
     def _unreachable(self, error: Exception) -> PlatformError:
+        if is_elsewhere(os.environ, self.state_dir):
+            return PlatformError(f"Okiba does not answer at {self.endpoint}, which {ENDPOINT} names ({error})")
         if lock_holder(self.state_dir) is None:
             return PlatformError(f"Okiba is not running in {self.state_dir}; start it with: okiba up")
         return PlatformError(f"Okiba in {self.state_dir} does not answer at {self.endpoint} ({error})")

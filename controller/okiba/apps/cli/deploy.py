@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import shutil
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -12,9 +16,9 @@ import click
 
 from okiba.adapters.sam_plan import FunctionPlan, Plan
 from okiba.apps.cli.client import OkibaClient
-from okiba.apps.cli.deployment import Deployed, Deployment
-from okiba.apps.cli.options import json_option, state_option
-from okiba.apps.cli.output import command_line
+from okiba.apps.cli.deployment import Deployed, Deployment, Origin
+from okiba.apps.cli.options import is_elsewhere, json_option, state_option
+from okiba.apps.cli.output import command_line, program
 from okiba.apps.local.state import read_installation
 from okiba.core.errors import InvalidParameter, NotFound
 from okiba.core.names import Home
@@ -41,12 +45,12 @@ def deploy(state: Path, folder: Path, stack: str | None, parameters: tuple[str, 
     change what the functions mean are refused, with their lines.
     """
     client = OkibaClient.from_state(state)
-    installation = read_installation(state)
-    home = Home(installation.region, installation.account_id)
-    plan = plan_of(folder, stack, parameters, home)
+    elsewhere = is_elsewhere(os.environ, state)
+    home = Home(client.region, DEFAULT_HOME.account_id) if elsewhere else home_of(state)
+    plan = plan_of(folder, stack, parameters, home, here=not elsewhere)
     for warning in plan.warnings:
         click.echo(f"warning: {warning}", err=True)
-    deployment = Deployment(client, plan, lambda line: click.echo(line, err=True))
+    deployment = Deployment(client, plan, origin_of(folder, stack), lambda line: click.echo(line, err=True))
     done = deployment.run()
     for name in deployment.forgotten():
         again = command_line(state, "delete", name)
@@ -54,13 +58,27 @@ def deploy(state: Path, folder: Path, stack: str | None, parameters: tuple[str, 
     click.echo(json.dumps(_as_json(plan, done), indent=2) if as_json else _summary(state, plan, done))
 
 
-def plan_of(folder: Path, stack: str | None, parameters: Sequence[str] = (), home: Home = DEFAULT_HOME) -> Plan:
+def home_of(state: Path) -> Home:
+    """Region and account of the Okiba of a state folder."""
+    installation = read_installation(state)
+    return Home(installation.region, installation.account_id)
+
+
+def plan_of(
+    folder: Path,
+    stack: str | None,
+    parameters: Sequence[str] = (),
+    home: Home = DEFAULT_HOME,
+    *,
+    here: bool = True,
+) -> Plan:
     """The plan of the template in a folder.
 
     Args:
         folder: Or the template's own path.
         parameters: Each `NAME=VALUE`.
         home: Region and account that ARNs name.
+        here: Whether functions will run on this machine, with its interpreters.
 
     Raises:
         CallerError: There is no template, or it is refused.
@@ -81,8 +99,13 @@ def plan_of(folder: Path, stack: str | None, parameters: Sequence[str] = (), hom
         dict(_pair(parameter) for parameter in parameters),
         region=home.region,
         account=home.account_id,
-        is_installed=lambda runtime: find_interpreter(runtime) is not None,
+        is_installed=lambda runtime: not here or find_interpreter(runtime) is not None,
     )
+
+
+def origin_of(folder: Path, stack: str | None) -> Origin:
+    """Where the template in a folder is deployed from, and whether its stack was named by hand."""
+    return Origin(f"{socket.gethostname()}:{_template(folder).resolve()}", stack is not None)
 
 
 def _template(folder: Path) -> Path:
@@ -131,9 +154,17 @@ def _next(state: Path, function: FunctionPlan) -> list[str]:
     """What to paste next for a function: put something into its bucket, or call it; then look at its output."""
     if function.bindings:
         first = function.bindings[0]
-        target = f"s3://{first.bucket}/{first.prefix}"
-        environment = command_line(state, "env")
-        start = f'eval "$({environment})" && aws s3 cp FILE{first.suffix} {target}'
+        # Who talks to an Okiba elsewhere has its variables already.
+        environment = "" if is_elsewhere(os.environ, state) else f'eval "$({command_line(state, "env")})" && '
+        start = environment + _copying(f"FILE{first.suffix}", first.bucket, first.prefix)
     else:
         start = command_line(state, "invoke", function.name, "--payload", "{}")
     return [start, command_line(state, "logs", function.name, "-f"), command_line(state, "list")]
+
+
+def _copying(file: str, bucket: str, prefix: str) -> str:
+    """A command that puts a file below a bucket's prefix: the aws CLI's where that is installed."""
+    if shutil.which("aws"):
+        return f"aws s3 cp {file} s3://{bucket}/{prefix}"
+    put = f'import boto3; boto3.client("s3").upload_file("{file}", "{bucket}", "{prefix}{file}")'
+    return shlex.join([program("python"), "-c", put])

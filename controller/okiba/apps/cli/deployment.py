@@ -1,6 +1,7 @@
 """Carries a plan out against a running Okiba: looks at what is there, and changes only what differs.
 
     read  every function's code is packed, its record fetched, every reason to refuse found; nothing is touched
+          (so also that the stack's name, if nobody chose it, is that of a stack from somewhere else)
     make  buckets, then for each function: code, configuration, concurrency, asynchronous limits, attachments
     wait  until each changed function is active, telling how its layer comes along
 
@@ -51,6 +52,19 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a stack is deployed from: two projects in folders of one name are two, unless somebody says otherwise.
+
+    Args:
+        place: `HOST:/path/of/the/template`.
+        claims: Whether the stack was named by hand: then this place may take it over from another.
+    """
+
+    place: str
+    claims: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Current:
     """One function as wanted, beside what is there of it.
 
@@ -74,9 +88,10 @@ class Deployment:
         told: Called with lines of progress as they come.
     """
 
-    def __init__(self, client: OkibaClient, plan: Plan, told: Told) -> None:
+    def __init__(self, client: OkibaClient, plan: Plan, origin: Origin, told: Told) -> None:
         self._client = client
         self._plan = plan
+        self._origin = origin
         self._told = told
         self._manager = f"stack {plan.stack}"
 
@@ -87,6 +102,7 @@ class Deployment:
             OkibaError: Something refuses or fails; what was done until then stays, and deploying again goes on.
         """
         currents = [self._read(function) for function in self._plan.functions]
+        self._check_origin()
         for bucket in self._plan.buckets:
             self._client.put_json(f"{API}/buckets/{quote(bucket, safe='')}", {})
         done = [self._make(current) for current in currents]
@@ -97,8 +113,12 @@ class Deployment:
     def forgotten(self) -> list[str]:
         """Names of functions that this stack once deployed and its template has no more."""
         wanted = {function.name for function in self._plan.functions}
-        names = [name for name in self._client.function_names() if name not in wanted]
-        return [name for name in names if self._client.function(name).get("managed_by") == self._manager]
+        return [record["name"] for record in self._stack() if record["name"] not in wanted]
+
+    def _stack(self) -> list[dict[str, Any]]:
+        """The records of all functions that belong to the stack."""
+        records = [self._client.function(name) for name in self._client.function_names()]
+        return [record for record in records if record.get("managed_by") == self._manager]
 
     # --- read -----------------------------------------------------------------------------------------------------
 
@@ -126,6 +146,17 @@ class Deployment:
             raise CallerError(
                 f"the tags of {plan.name} differ from its template's, and tags are set only when a function is "
                 f"created; delete it first: okiba delete {plan.name}"
+            )
+
+    def _check_origin(self) -> None:
+        """Returns if the stack is this place's, or may become so."""
+        stack, here = self._plan.stack, self._origin.place
+        origins = {record.get("origin", "") for record in self._stack()} - {"", here}
+        if origins and not self._origin.claims:
+            raise Conflict(
+                f"the stack {stack} was deployed from {min(origins)}, and this is {here}. "
+                "To have both, give this one another name: --stack NAME. "
+                f"If it is the same one in another place: --stack {stack}"
             )
 
     # --- make -----------------------------------------------------------------------------------------------------
@@ -169,6 +200,8 @@ class Deployment:
             changes.append(("retries", lambda: self._set_invoke_config(plan)))
         if current.record["state"] == "Failed" or self._attached(current.record) != self._attachments(current):
             changes.append(("events, policies and layer", lambda: self._attach(current)))
+        elif current.record.get("origin") != self._origin.place:
+            changes.append(("origin", lambda: self._attach(current)))
         return changes
 
     def _call(self, operation: str, **parameters: Any) -> None:
@@ -190,7 +223,8 @@ class Deployment:
         )
 
     def _attach(self, current: _Current) -> None:
-        self._client.put_json(f"{function_path(current.plan.name)}/attachments", self._attachments(current))
+        wanted = {**self._attachments(current), "origin": self._origin.place}
+        self._client.put_json(f"{function_path(current.plan.name)}/attachments", wanted)
 
     def _attachments(self, current: _Current) -> dict[str, object]:
         plan = current.plan
@@ -279,6 +313,8 @@ def _progress(record: dict[str, Any]) -> str:
     """What preparing the function is at."""
     layer = record.get("layer") or {}
     phase = layer.get("phase", "ready")
+    if phase == "unknown":
+        return "layer not begun yet"
     if phase != "ready":
         progress = f": {layer['progress']}" if layer.get("progress") else ""
         said = str(layer.get("error") or "").strip().splitlines()

@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import click
 
-from okiba.apps.cli.options import state_option
+from okiba.apps.cli.options import ENDPOINT, PUBLISHED, state_option
 from okiba.apps.local.credentials import read_credentials
 from okiba.apps.local.state import (
     known_installation,
@@ -177,4 +177,6 @@ def aws_environment(state: Path) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": credentials.admin_access_key,
         "AWS_SECRET_ACCESS_KEY": credentials.admin_secret_key,
         "AWS_DEFAULT_REGION": installation.region,
+        # The shell that this is for does not have a container's state folder.
+        **({ENDPOINT: os.environ[PUBLISHED]} if os.environ.get(PUBLISHED) else {}),
     }

@@ -12,7 +12,7 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,9 +79,15 @@ def packed(folder: Path) -> Package:
 
 def packed_inline(code: str) -> Package:
     """The package of a template's InlineCode, which is `index.py`."""
+    return packed_files({"index.py": code.encode()})
+
+
+def packed_files(files: Mapping[str, bytes]) -> Package:
+    """The package of these contents, by file name; its requirements are the caller's to find."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        _write(archive, "index.py", code.encode(), executable=False)
+        for name in sorted(files):
+            _write(archive, name, files[name], executable=False)
     return Package(buffer.getvalue(), "")
 
 

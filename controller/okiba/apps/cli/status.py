@@ -34,7 +34,7 @@ def status(state: Path, *, as_json: bool) -> None:
 
 def _down(state: Path, reason: str, *, as_json: bool) -> None:
     holder = lock_holder(state)
-    text = f"Okiba runs on {state} (process {holder}) but does not answer" if holder else f"Okiba is down ({state})"
+    text = f"Okiba runs on {state} (process {holder}) but does not answer" if holder else "Okiba is down"
     if as_json:
         click.echo(json.dumps({"running": holder is not None, "reason": reason}, indent=2))
     else:

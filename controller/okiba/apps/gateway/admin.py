@@ -4,6 +4,7 @@ POST /webhooks/s3/{lane}   with the bearer token; 200 once the notification is d
 GET  /healthz              the process lives
 GET  /readyz               this process can take calls; Redis and MinIO away are conditions, not unreadiness
 GET  /metrics              Prometheus's text
+POST /okiba/v1/peer/…      other gateways (`okiba.apps.gateway.peers`)
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Final
 
 from prometheus_client import generate_latest
 
+from okiba.adapters.peer_http import PREFIX
 from okiba.apps.gateway.http import Call, Head, Reply
 from okiba.apps.gateway.metrics import Metrics
+from okiba.apps.gateway.peers import PeerApp
 from okiba.apps.gateway.server import Admission
 from okiba.core.errors import AccessDenied, NotFound, OkibaError
 from okiba.flow.ingest import MAX_BODY, Ingest
@@ -36,16 +39,25 @@ class AdminApp:
     """
 
     def __init__(
-        self, ingest: Ingest, token: str, metrics: Metrics, ready: Callable[[], bool], refresh: Callable[[], None]
+        self,
+        ingest: Ingest,
+        token: str,
+        metrics: Metrics,
+        ready: Callable[[], bool],
+        refresh: Callable[[], None],
+        peers: PeerApp,
     ) -> None:
         self._ingest = ingest
         self._expected = f"Bearer {token}".encode() if token else b""
         self._metrics = metrics
         self._ready = ready
         self._refresh = refresh
+        self._peers = peers
 
     def admit(self, head: Head) -> Admission:
         """What the request may send; a notification without the token nothing."""
+        if head.path.startswith(PREFIX):
+            return self._peers.admit(head)
         if not head.path.startswith(WEBHOOK):
             return Admission(0)
         if head.method == "POST":
@@ -55,6 +67,8 @@ class AdminApp:
     async def answer(self, call: Call) -> Reply:
         """The answer to one request."""
         head = call.head
+        if head.path.startswith(PREFIX):
+            return await self._peers.answer(call)
         if not head.path.startswith(WEBHOOK):
             return self._page(head.path)
         if head.method != "POST":

@@ -1,4 +1,4 @@
-"""One `Drain` per function, made and ended as functions come and go, and woken when there may be work."""
+"""One `Drain` for each function that this gateway owns, begun and ended as they change hands, and woken for work."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from okiba.core.errors import StoreUnavailable
-from okiba.core.function import Function
 from okiba.flow.dispatch import Drain
+from okiba.flow.inherit import Inheritance
 from okiba.ports import Queue, Slot
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,14 @@ class Drains:
 
     Args:
         make: Makes a function's drain.
-        depths: Told every function's (waiting and delayed, age of the oldest in ms), for metrics.
+        depths: Told of each owned function (waiting and delayed, age of the oldest in ms), for metrics.
     """
 
     def __init__(
-        self, queue: Queue, make: Callable[[str], Drain], depths: Callable[[dict[str, tuple[int, int]]], None]
+        self,
+        queue: Queue,
+        make: Callable[[str, Inheritance], Drain],
+        depths: Callable[[dict[str, tuple[int, int]]], None],
     ) -> None:
         self._queue = queue
         self._make = make
@@ -37,48 +40,48 @@ class Drains:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._forgetting: asyncio.Task[None] | None = None
 
-    async def recover(self, names: list[str]) -> None:
-        """Leases again, for each function, what an earlier life of this gateway had.
+    async def begin(self, name: str, inheritance: Inheritance) -> None:
+        """Leases again what a former owner had, and empties the queue from now on.
 
         Raises:
             StoreUnavailable: To be called again.
         """
-        for name in names:
-            if name not in self._drains:
-                drain = self._make(name)
-                await drain.recover()
-                self._start(name, drain)
-
-    def function_changed(self, name: str, function: Function | None) -> None:
-        """A function has come, changed or gone."""
-        if function is None:
-            self._drains.pop(name, None)
-            task = self._tasks.pop(name, None)
-            if task is not None:
-                task.cancel()
-            self._forgetting = asyncio.get_running_loop().create_task(self._forget(name), name=f"forget {name}")
-        elif name not in self._drains:
-            self._start(name, self._make(name))
-        else:
+        if name in self._drains:  # the owner was this gateway, in a life that was taken for dead: its work goes on
             self._drains[name].wake()
-
-    async def _forget(self, name: str) -> None:
-        """What was routed to the function while its deletion was on its way here ends with it, too."""
-        with contextlib.suppress(StoreUnavailable):  # the next function of that name would run it: rare, and no loss
-            await self._queue.forget(name)
-
-    def _start(self, name: str, drain: Drain) -> None:
+            return
+        drain = self._make(name, inheritance)
+        await drain.recover()
         self._drains[name] = drain
         self._tasks[name] = asyncio.get_running_loop().create_task(drain.run(), name=f"drain {name}")
 
-    def wake(self, name: str) -> None:
-        """The function may have work."""
+    async def end(self, name: str) -> None:
+        """The queue is let alone, and what is leased of it left to the next owner."""
+        task, drain = self._tasks.pop(name, None), self._drains.pop(name, None)
+        if task is not None:
+            task.cancel()
+        if drain is not None:
+            await drain.abandon()
+
+    def forget(self, name: str) -> None:
+        """The function is gone: what was routed to it while its deletion was on its way here ends with it, too."""
+        task, _ = self._tasks.pop(name, None), self._drains.pop(name, None)
+        if task is not None:
+            task.cancel()
+        self._forgetting = asyncio.get_running_loop().create_task(self._forget(name), name=f"forget {name}")
+
+    async def _forget(self, name: str) -> None:
+        with contextlib.suppress(StoreUnavailable):  # the next function of that name would run it: rare, and no loss
+            await self._queue.forget(name)
+
+    def wake(self, name: str) -> bool:
+        """The function may have work; False when its queue is not emptied here."""
         drain = self._drains.get(name)
         if drain is not None:
             drain.wake()
+        return drain is not None
 
     async def adopted(self, name: str, slot: Slot | None, running: str) -> None:
-        """A slot of an earlier life of this gateway has been taken over, or was lost."""
+        """A slot of a former owner's has been taken over, or was lost."""
         drain = self._drains.get(name)
         if drain is not None:
             await drain.adopted(slot, running)

@@ -10,13 +10,14 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import parse_qs
 
 from okiba.apps.gateway.access import EVERYONE, Access
-from okiba.apps.gateway.http import JSON, Call, Head, Headers, Reply, error_reply
+from okiba.apps.gateway.http import Call, Head, Reply, error_reply
+from okiba.apps.gateway.runs import Elsewhere, Runs
 from okiba.apps.gateway.server import Admission
 from okiba.core import names, strict_json
 from okiba.core.errors import (
@@ -24,15 +25,13 @@ from okiba.core.errors import (
     InvalidParameter,
     InvalidRequestContent,
     NotFound,
+    NotOwner,
     OkibaError,
-    SlotLost,
-    Throttled,
 )
 from okiba.core.function import LATEST, Function
 from okiba.core.ids import new_request_id
-from okiba.core.invocation import Ending, Invocation
+from okiba.core.invocation import Invocation
 from okiba.flow.catalogue import Catalogue
-from okiba.flow.dispatch import Dispatcher
 from okiba.ports import Queue, Work
 
 PREFIX: Final = "/2015-03-31/functions/"
@@ -45,49 +44,38 @@ CHECKED_HERE: Final = 256 * 1024
 """Up to here the gateway checks that a payload is JSON (0.5 ms at most); a larger one the worker checks, who reads it
 anyway, so that nobody else's call waits behind it."""
 
-BAD_JSON: Final = "Runtime.UnmarshalError"
-
 _KIND: Final = "x-amz-invocation-type"
 _SYNC: Final = Admission(MAX_SYNC, operation="InvokeFunction")
 _ASYNC: Final = Admission(MAX_ASYNC, operation="InvokeFunction")
-_VERSION: Final = (b"x-amz-executed-version", LATEST.encode())
-
-
-class LogTails(Protocol):
-    """Where the end of an invocation's log comes from."""
-
-    async def tail(self, slot: str, request_id: str) -> bytes:
-        """At most the last 4 KB that the invocation wrote, platform's lines included."""
-        ...
 
 
 class InvokeApi:
     """`POST /2015-03-31/functions/{name}/invocations`.
 
     Args:
+        held: The functions that this gateway owns.
         woken: Told a function's name when its queue has got work.
-        refused: Told a function's name when a call is refused for its concurrency.
     """
 
     def __init__(
         self,
         catalogue: Catalogue,
         access: Access,
-        dispatcher: Dispatcher,
+        held: Container[str],
+        runs: Runs,
+        elsewhere: Elsewhere,
         queue: Queue,
         home: names.Home,
-        tails: LogTails,
         woken: Callable[[str], None],
-        refused: Callable[[str], None],
     ) -> None:
         self._catalogue = catalogue
         self._access = access
-        self._dispatcher = dispatcher
+        self._held = held
+        self._runs = runs
+        self._elsewhere = elsewhere
         self._queue = queue
         self._home = home
-        self._tails = tails
         self._woken = woken
-        self._refused = refused
 
     def admit(self, head: Head) -> Admission:
         """What the call may send."""
@@ -125,7 +113,13 @@ class InvokeApi:
             headers.get("x-amzn-trace-id", "")[:MAX_TRACE],
         )
         if kind == "RequestResponse":
-            return await self._run(headers, function, invocation, accepted_s)
+            tail = headers.get("x-amz-log-type") == "Tail"
+            if function.name in self._held:
+                try:
+                    return await self._runs.here(function, invocation, accepted_s, tail=tail)
+                except NotOwner:  # it changed hands while the call waited
+                    pass
+            return await self._elsewhere.call(function, invocation, accepted_s, tail=tail)
         if kind == "Event":
             await self._accept(invocation, accepted_s)
             return Reply(202, [(b"x-amzn-requestid", request_id.encode())])
@@ -151,26 +145,6 @@ class InvokeApi:
             f"The function is currently in the following state: {function.state}"
             + (f" ({function.state_reason})" if function.state_reason else "")
         )
-
-    async def _run(
-        self, headers: Mapping[str, str], function: Function, invocation: Invocation, accepted_s: float
-    ) -> Reply:
-        try:
-            outcome = await self._dispatcher.call(function, invocation, accepted_s, "sync")
-        except Throttled:
-            self._refused(function.name)
-            raise
-        if outcome.ending is Ending.PLATFORM_FAILURE:
-            raise SlotLost(f"RequestId: {invocation.request_id} Error: {outcome.payload.decode(errors='replace')}")
-        if outcome.error_type == BAD_JSON:
-            raise InvalidRequestContent("Could not parse request body into json")
-        answered: Headers = [JSON, (b"x-amzn-requestid", invocation.request_id.encode()), _VERSION]
-        if outcome.ending is Ending.FUNCTION_ERROR:
-            answered.append((b"x-amz-function-error", b"Unhandled"))
-        if headers.get("x-amz-log-type") == "Tail":
-            log = await self._tails.tail(outcome.slot, invocation.request_id)
-            answered.append((b"x-amz-log-result", base64.b64encode(log)))
-        return Reply(200, answered, outcome.payload)
 
     async def _accept(self, invocation: Invocation, accepted_s: float) -> None:
         work = Work(

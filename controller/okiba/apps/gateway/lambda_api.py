@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,12 +37,12 @@ from okiba.core.errors import (
     Conflict,
     InvalidParameter,
     NotFound,
-    PreconditionFailed,
 )
 from okiba.core.function import LATEST, Function, to_prepare
 from okiba.core.layer import layer_of
 from okiba.core.names import FunctionReference, resolve
-from okiba.ports import Principal
+from okiba.flow import deploy
+from okiba.flow.deploy import API
 
 FUNCTIONS: Final = "/2015-03-31/functions"
 MAX_PAGE: Final = 50  # AWS answers no more, whatever MaxItems says
@@ -149,13 +148,12 @@ class LambdaApi:
         reference = await self._reference(name, request, "DeleteFunction")
         if reference.qualifier:
             raise InvalidParameter(f"{LATEST} version cannot be deleted without deleting the function.")
+        present = await services.registry.get(reference.name)
+        if present is not None:
+            deploy.check_manager(present, API)
         found = await services.registry.delete(reference.name)
         await services.make_known(reference.name)
-        await services.queue.forget(reference.name)
-        await services.logs.forget(reference.name)
-        for principal in await services.keys.all():
-            if principal.name == reference.name:
-                await services.keys.delete(principal.access_key)
+        await deploy.clear_away(services.keys, services.queue, services.logs, reference.name)
         if not found:
             raise NotFound(f"Function not found: {services.home.arn(reference.name)}")
         return answer_json(None)
@@ -191,23 +189,16 @@ class LambdaApi:
     async def _created(self, name: str, package: Package, changes: Mapping[str, Any]) -> Function:
         """The function with a key pair of its own, both stored."""
         services = self._services
-        owner = _new_principal(name)
         drafted = Function(
             name=name,
             code_sha256=package.sha256,
             code_bytes=package.packed_bytes,
             revision="",
             last_modified_ms=services.now_ms(),
-            access_key=owner.access_key,
+            access_key="",
             **changes,
         )
-        function = to_prepare(drafted, str(uuid.uuid4()))
-        await services.keys.put(owner)
-        try:
-            await services.registry.put(function, replaces=None)
-        except PreconditionFailed:
-            await services.keys.delete(owner.access_key)
-            raise _exists(name) from None
+        function = await deploy.create(services.registry, services.keys, drafted)
         await services.make_known(name)
         return function
 
@@ -230,12 +221,6 @@ class LambdaApi:
         present = await self._services.existing(reference.name)
         shown = replace(present, code_sha256=package.sha256, code_bytes=package.packed_bytes)
         return answer_json(self._shape(shown, reference.qualifier))
-
-
-def _new_principal(name: str) -> Principal:
-    """A key pair in AWS's form; MinIO takes access keys of up to 20 and secrets of up to 40 characters."""
-    access_key = "OKIA" + base64.b32encode(secrets.token_bytes(10)).decode()
-    return Principal(access_key, secrets.token_urlsafe(30), name)
 
 
 def _required(fields: Mapping[str, Any], name: str) -> Any:

@@ -5,6 +5,7 @@ Children of labelled metrics are made once a function, since a look-up by label 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -52,9 +53,10 @@ class Metrics:
         self.queue_depth = self._gauge("okiba_queue_depth", "Asynchronous work waiting or delayed.", label)
         self.queue_age = self._gauge("okiba_queue_oldest_age_seconds", "Age of the oldest of it.", label)
         self.slots = self._gauge("okiba_slots", "Slots of this gateway.", ["function", "state"])
-        self.warm_slots = self._gauge("okiba_warm_slots", "Warm slots dealt to this gateway.", ["kind"])
+        self._warm_slots = self._gauge("okiba_warm_slots", "Warm slots dealt to this gateway.", ["kind"])
         self.store_up = self._gauge("okiba_store_up", "Whether Redis answers.", [])
         self._functions: dict[str, _OfFunction] = {}
+        self._warm_kinds: set[str] = set()
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -81,6 +83,12 @@ class Metrics:
             counter.inc(now - self._routed_before[name])
             self._routed_before[name] = now
 
+    def warm(self, slots: Mapping[str, int]) -> None:
+        """Takes over how many warm slots there are of each kind; a kind that is not named any more has none."""
+        self._warm_kinds.update(slots)
+        for kind in self._warm_kinds:
+            self._warm_slots.labels(kind).set(slots.get(kind, 0))
+
     def _of(self, name: str) -> _OfFunction:
         counts = self._functions[name] = _OfFunction(
             self._invocations.labels(name),
@@ -90,6 +98,11 @@ class Metrics:
             self._duration.labels(name),
         )
         return counts
+
+    def not_here(self, name: str) -> None:
+        """Another gateway owns the function: what this one showed of its queue and its slots is over."""
+        for metric in (self.queue_depth, self.queue_age, self.slots):
+            metric.remove_by_labels({"function": name})
 
     def forget(self, name: str) -> None:
         """A deleted function's numbers go, or they would pile up for ever."""

@@ -14,11 +14,13 @@ from fastapi import APIRouter, Request, Response
 from okiba.apps.gateway.lambda_fields import constraint
 from okiba.apps.gateway.okiba_fields import Attachments, attached, attachments, checked_bucket
 from okiba.apps.gateway.services import ControlServices, answer_json, json_body, require_admin
-from okiba.core.errors import NotFound
+from okiba.core.errors import InvalidParameter, NotFound
 from okiba.core.function import Function, to_prepare
 from okiba.core.layer import layer_of
 from okiba.core.names import resolve
+from okiba.core.payload import payload_bytes
 from okiba.core.preparation import given_up
+from okiba.flow.deploy import KUBERNETES
 from okiba.ports import DeadLetter, LogChunk, Quarantined
 
 ROOT: Final = "/okiba/v1"
@@ -60,6 +62,8 @@ class OkibaApi:
         """Replaces bindings, statements and layer; the same ones again change nothing, unless they were refused."""
         require_admin(request)
         wanted = attachments(await json_body(request, "PutAttachments"))
+        if wanted.managed_by == KUBERNETES:
+            raise InvalidParameter(f"managed_by: {KUBERNETES!r} is for functions that Function objects describe")
         function = await self._services.edit(self._name(name), lambda present: self._attached(present, wanted))
         return answer_json(await self._told(function))
 
@@ -90,7 +94,8 @@ class OkibaApi:
         found = await self._services.queue.dead_letter(self._name(name), letter)
         if found is None:
             raise NotFound(f"function {name} has no dead letter {letter[:64]}")
-        return answer_json({**_letter(found), "event": found.work.payload.decode(errors="replace")})
+        event = await self._services.queue.payload(found.work)
+        return answer_json({**_letter(found), "event": event.decode(errors="replace")})
 
     async def quarantine(self, request: Request) -> Response:
         """The newest notifications that nobody could read."""
@@ -119,7 +124,7 @@ class OkibaApi:
                 wanted.requirements, present.runtime, self._services.platform, allow_source=wanted.allow_source
             )
         changed = replace(changed, layer=layer)
-        told = replace(present, warnings=wanted.warnings, managed_by=wanted.managed_by)
+        told = replace(present, warnings=wanted.warnings, managed_by=wanted.managed_by, origin=wanted.origin)
         if changed == told and not given_up(present):
             return told
         return to_prepare(replace(changed, last_modified_ms=self._services.now_ms()), str(uuid.uuid4()), present)
@@ -158,7 +163,7 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
         "reason": letter.reason,
         "attempts": letter.attempts,
         "losses": letter.losses,
-        "event_bytes": len(work.payload),
+        "event_bytes": payload_bytes(work.payload),
         "error": _json_or_text(letter.error),
     }
 

@@ -19,12 +19,14 @@ from okiba.core.notification import unknown_events
 
 MAX_LISTED: Final = 1_000
 MAX_TEXT: Final = 65_536
+MAX_ORIGIN: Final = 4_096 + 256
+"""Linux's longest path, and a host's name before it."""
 
 _ACTION: Final = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+", re.ASCII)
 _MODULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*", re.ASCII)
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _FIELDS: Final = frozenset(
-    {"bindings", "statements", "requirements", "allow_source", "preload", "managed_by", "warnings"}
+    {"bindings", "statements", "requirements", "allow_source", "preload", "managed_by", "origin", "warnings"}
 )
 
 
@@ -42,6 +44,7 @@ class Attachments:
     allow_source: bool
     preload: tuple[str, ...]
     managed_by: str
+    origin: str
     warnings: tuple[str, ...]
 
 
@@ -59,6 +62,7 @@ def attachments(body: Mapping[str, Any]) -> Attachments:
         allow_source=_flag(body, "allow_source"),
         preload=tuple(_matching(name, _MODULE, "preload") for name in _strings(body, "preload")),
         managed_by=text(128)(_or_empty(body, "managed_by"), "managed_by") or "api",
+        origin=text(MAX_ORIGIN)(_or_empty(body, "origin"), "origin"),
         warnings=_strings(body, "warnings"),
     )
 
@@ -86,6 +90,7 @@ def attached(function: Function, wanted: Attachments) -> Function:
         statements=wanted.statements,
         preload=wanted.preload,
         managed_by=wanted.managed_by,
+        origin=wanted.origin,
         warnings=wanted.warnings,
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from okiba.adapters.redis_conditions import PERIODS_S, Condition, RedisConditions
@@ -25,15 +26,19 @@ async def status(gateway: Gateway) -> Mapping[str, Any]:
         quarantine = await gateway.inbox.quarantined(1)
         conditions = await RedisConditions(gateway.link).all()
     except StoreUnavailable as error:
-        return {"components": {"redis": {"ok": False, "message": str(error)}}, "functions": _functions(gateway, {}, {})}
+        states = gateway.scaler.states()
+        away = {"redis": {"ok": False, "message": str(error)}}
+        return {"components": away, "functions": _functions(gateway, states, {}, {})}
+    everyone = [gateway.states(), *(await gateway.peers.states()).values()]
     return {
         "components": {
             "redis": {"ok": True, "message": "answers"},
             "fleet": _fleet(gateway),
             **shown(conditions, time.time_ns() // 1_000_000),
         },
-        "functions": _functions(gateway, depths, dead),
-        "warm_slots": gateway.fleet.warm(),
+        "functions": _functions(gateway, summed(told.get("slots", {}) for told in everyone), depths, dead),
+        "warm_slots": summed({"all": told.get("warm", {})} for told in everyone).get("all", {}),
+        "gateways": len(everyone),
         "quarantine": {
             "total": quarantine.total,
             "newest": quarantine.newest[0].reason if quarantine.newest else None,
@@ -62,10 +67,21 @@ def _shown(condition: Condition, age_s: float, period_s: float) -> dict[str, obj
     return {"ok": condition.ok, "message": condition.message, "seconds_ago": seconds_ago}
 
 
+def summed(counts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Counts of counts, added up over all gateways."""
+    totals: dict[str, Counter[str]] = {}
+    for told in counts:
+        for name, numbers in told.items():
+            totals.setdefault(name, Counter()).update(numbers)
+    return {name: dict(numbers) for name, numbers in totals.items()}
+
+
 def _functions(
-    gateway: Gateway, depths: Mapping[str, tuple[int, int]], dead: Mapping[str, int]
+    gateway: Gateway,
+    states: Mapping[str, Mapping[str, int]],
+    depths: Mapping[str, tuple[int, int]],
+    dead: Mapping[str, int],
 ) -> list[dict[str, Any]]:
-    states = gateway.scaler.states()
     return [
         {
             "name": function.name,

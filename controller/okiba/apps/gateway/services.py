@@ -20,6 +20,7 @@ from okiba.core.errors import AccessDenied, Conflict, NotFound, PlatformError, P
 from okiba.core.function import Function
 from okiba.core.layer import LayerIntent
 from okiba.core.names import Home
+from okiba.flow.deploy import API, check_manager
 from okiba.ports import Inbox, Keys, Logs, Principal, Queue, Registry
 from okiba.settings import Settings
 
@@ -95,10 +96,11 @@ class ControlServices:
         Raises:
             NotFound: There is none of that name.
             PreconditionFailed: `revision` is not the current one.
-            Conflict: Others were faster five times.
+            Conflict: Others were faster five times, or a `Function` object manages it.
         """
         for _ in range(_ATTEMPTS):
             present = await self.existing(name)
+            check_manager(present, API)
             check_revision(present, revision)
             wanted = change(present)
             if wanted == present:

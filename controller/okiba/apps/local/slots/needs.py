@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from okiba.adapters.redis_layers import RedisLayers
-from okiba.apps.local.slots.pools import PoolPolicy, desired_pools, split_kind
 from okiba.core.errors import PlatformError
 from okiba.core.function import Function
 from okiba.core.layer import BASE_PRELOAD, base_layer, layer_packages
+from okiba.core.pools import PoolPolicy, desired_pools, split_kind
 from okiba.ports import Registry
 from okiba.settings import Settings
 

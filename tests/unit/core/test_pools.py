@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from okiba.apps.local.slots.pools import PoolPolicy, desired_pools, split_kind
 from okiba.core.function import Function, Layer
+from okiba.core.pools import RECENT_MS, PoolPolicy, Use, desired_pools, sized_by_use, split_kind
 
 POLICY = PoolPolicy("python3.11", slots=4, layer_slots=1, layers=2)
 
@@ -38,3 +38,27 @@ def test_only_the_layers_used_or_deployed_last_have_pools() -> None:
 def test_a_kind_names_its_runtime_and_its_layer() -> None:
     assert split_kind("python3.11+abc") == ("python3.11", "abc")
     assert split_kind("python3.11") == ("python3.11", "")
+
+
+def test_a_pool_grows_with_its_use_and_shrinks_without() -> None:
+    now_ms = 10_000_000
+    use = Use(120_000)
+    for _ in range(10):
+        use.note("python3.11/128", now_ms)
+    pools = {"python3.11/128": 4, "python3.11/256": 4}
+    assert sized_by_use(pools, use, set(), 16, now_ms) == {"python3.11/128": 10, "python3.11/256": 1}
+    assert sized_by_use(pools, use, set(), 8, now_ms)["python3.11/128"] == 8
+    assert sized_by_use(pools, use, set(), 8, now_ms + 200_000)["python3.11/128"] == 4
+    assert sized_by_use(pools, use, set(), 8, now_ms + RECENT_MS + 1)["python3.11/128"] == 1
+    assert sized_by_use(pools, use, {"python3.11/256"}, 8, now_ms)["python3.11/256"] == 4
+
+
+def test_where_slots_are_containers_pools_differ_by_memory_too() -> None:
+    policy = PoolPolicy("python3.11/128", slots=4, layer_slots=1, layers=2)
+    functions = [replace(function("a"), memory_mb=200), replace(function("b", layer="bb"), memory_mb=512)]
+    assert desired_pools(functions, {}, {"python3.11/512+bb"}, policy, by_memory=True) == {
+        "python3.11/128": 4,
+        "python3.11/256": 4,
+        "python3.11/512": 4,
+        "python3.11/512+bb": 1,
+    }

@@ -1,0 +1,33 @@
+"""An attempt whose payload cannot be had just now costs nothing, and is made again."""
+
+from __future__ import annotations
+
+import pytest
+
+from okiba.core.errors import NotFound, StoreUnavailable
+from okiba.ports import Work
+from tests.fakes.queue import MemoryQueue
+from tests.unit.slots.test_drain import GOOD, draining, pump, put
+
+
+class ForgetfulQueue(MemoryQueue):
+    """Cannot tell a payload for the first so many times."""
+
+    def __init__(self, error: Exception, times: int) -> None:
+        super().__init__()
+        self.error, self.times = error, times
+
+    async def payload(self, work: Work) -> bytes:
+        self.times -= 1
+        if self.times >= 0:
+            raise self.error
+        return await super().payload(work)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), NotFound("gone")], ids=["store away", "payload gone"])
+async def test_an_attempt_without_its_payload_costs_no_retry(error: Exception) -> None:
+    queue = ForgetfulQueue(error, times=4)
+    async with draining([GOOD], queue=queue) as (_, slot, drain, _):
+        await put(queue, drain)
+        assert await pump(drain, queue) == "succeeded"
+        assert slot.ran == ["r-e"]
