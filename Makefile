@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything they need is pinned; what takes long is kept in .venv and in ~/.cache/okiba.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-lint check-types check-units bench clean
+.PHONY: help setup demo test check check-lint check-types check-units check-more-units bench clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -23,7 +23,8 @@ test: setup  ## all tests, on real parts
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 check: $(READY)  ## format, lint, spelling, dependencies, types, import contracts, unit tests: under 20 s once cached
-	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target check-lint check-types check-units
+	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target \
+	    check-units check-more-units check-types check-lint
 
 check-lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -34,10 +35,16 @@ check-lint: $(READY)
 check-types: $(READY)
 	$(BIN)/mypy
 
+# Two processes with half of the tests each, which take two thirds of the processor time of xdist's two workers.
 # Bytecode is kept even where the environment says not to: without it pytest rewrites every test anew, which took as
 # long as running them. The import contracts are in tests/arch.
+HALF := tests/unit/cli tests/unit/control tests/unit/sam
+
 check-units: $(READY)
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 tests/unit tests/arch
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -p no:cacheprovider $(HALF)
+
+check-more-units: $(READY)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -p no:cacheprovider tests/unit tests/arch $(HALF:%=--ignore=%)
 
 bench: setup  ## the table goal | seen | met, also in build/bench.json; some of it: make bench BENCH="warm cold"
 	$(BIN)/python -m tests.benchmarks $(BENCH)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from okiba.core.slot_pod import SLOT_PORT
 
 Document = dict[str, Any]
 
+# Loopback addresses of this process's own: several run these tests at the same time, and every agent has the same port.
+_NET = f"127.{16 + os.getpid() // 250 % 200}.{os.getpid() % 250}"
 _ADDRESSES = itertools.count(2)
 
 
@@ -232,7 +235,7 @@ class FakeKube:
         document = self.documents.get(name)
         if document is None:
             return
-        ip = f"127.9.{next(_ADDRESSES) % 250}.{next(_ADDRESSES) % 250}"
+        ip = f"{_NET}.{next(_ADDRESSES) % 250 + 2}"
         agents = self.agents[name] = []
         for number, _ in enumerate(document["spec"]["containers"]):
             agent = FakeAgent(lambda number=number: self.end_slot(name, number, "Completed", 0))

@@ -267,7 +267,7 @@ async def test_secrets_and_config_maps_are_read_by_name_and_their_changes_seen(n
 async def test_a_function_that_cannot_be_prepared_shows_the_reason(namespace):
     async with namespace.followed():
         namespace.kube.apply("hello", HELLO)
-        await becomes_true(lambda: "hello" in namespace.registry.functions, "it is there")
+        await becomes_true(lambda: namespace.status().get("state") == "Pending", "it is there, and told to be")
         function = namespace.registry.functions["hello"]
         await namespace.registry.put(preparation_refused(function, "no such package"), replaces=function.revision)
         await becomes_true(lambda: namespace.status().get("lastError") == "no such package", "the reason is told")

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -185,15 +185,7 @@ class OkibaClient:
 
     def _service(self, name: str, endpoint: str, attempts: int) -> Any:
         from botocore.config import Config
-        from botocore.session import Session
 
-        session = Session(
-            session_vars={
-                "profile": (None, None, None, None),
-                "config_file": (None, None, os.devnull, None),
-                "credentials_file": (None, None, os.devnull, None),
-            }
-        )
         config = Config(
             connect_timeout=CONNECT_S,
             read_timeout=INVOKE_S if name == "lambda" else ANSWER_S,
@@ -201,7 +193,7 @@ class OkibaClient:
             proxies={},
             s3={"addressing_style": "path"},
         )
-        return session.create_client(
+        return _session().create_client(
             name,
             region_name=self.region,
             endpoint_url=endpoint,
@@ -216,6 +208,20 @@ class OkibaClient:
         if lock_holder(self.state_dir) is None:
             return PlatformError(f"Okiba is not running in {self.state_dir}; start it with: okiba up")
         return PlatformError(f"Okiba in {self.state_dir} does not answer at {self.endpoint} ({error})")
+
+
+@cache
+def _session() -> Session:
+    """botocore's, which reads services' models once; it looks at no file of the user's."""
+    from botocore.session import Session
+
+    return Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
 
 
 def function_path(name: str) -> str:
