@@ -55,7 +55,7 @@ CASES: dict[str, dict[str, Any]] = {
         },
     },
     "external servers by name": {
-        "redis": {"external": {"url": "rediss://okiba:pass@redis.example.org:6380/0", "brokerUrl": "redis://b:6379/1"}},
+        "redis": {"external": {"url": "redis://okiba:pass@redis.example.org:6380/0", "brokerUrl": "redis://b:6379/1"}},
         "s3": {
             "external": {"endpoint": "https://minio.example.org:9000", **STORE_KEYS},
             "functionEndpoint": "https://s3.example.org",
@@ -69,7 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
         },
     },
     "external servers anywhere, by Sentinel": {
-        "redis": {"external": {"url": "redis+sentinel://a:26379,b:26379/okiba/0", "brokerUrl": "sentinel://a:26379"}},
+        "redis": {"external": {"url": "redis://a:6379/0", "brokerUrl": "sentinel://a:26379"}},
         "s3": {"external": {"endpoint": "http://192.0.2.7:9000", **STORE_KEYS}},
         "networkPolicy": {"redisPorts": [6379, 26379], "s3Ports": [9000]},
     },

@@ -117,7 +117,7 @@ def test_servers_of_ones_own_turn_the_bundled_ones_off() -> None:
     documents = render(CASES["external servers by name"])
     assert not [one for one in documents if one["kind"] == "StatefulSet"]
     url = base64.b64decode(find(documents, "Secret", "okiba-credentials")["data"]["redis-url"]).decode()
-    assert url == "rediss://okiba:pass@redis.example.org:6380/0"
+    assert url == "redis://okiba:pass@redis.example.org:6380/0"
     gateway = find(documents, "Deployment", "okiba-gateway")["spec"]["template"]["spec"]["containers"][0]
     assert environment(gateway)["OKIBA_S3_ENDPOINT"] == "https://minio.example.org:9000"
     assert environment(gateway)["OKIBA_S3_FUNCTION_ENDPOINT"] == "https://s3.example.org"

@@ -211,7 +211,7 @@ class OkibaClient:
 
 
 @cache
-def _session() -> Session:
+def _session() -> Any:
     """botocore's, which reads services' models once; it looks at no file of the user's."""
     from botocore.session import Session
 
