@@ -75,7 +75,9 @@ def slot(python: str = "3.11") -> Image:
 
 def minio() -> Image:
     """The object store, built from its pinned source: minutes, the first time."""
-    return _built(f"okiba-minio:{VERSION}", "controller/minio/Dockerfile", ["controller/minio/go.lock"], site=_go_settings())
+    return _built(
+        f"okiba-minio:{VERSION}", "controller/minio/Dockerfile", ["controller/minio/go.lock"], site=_go_settings()
+    )
 
 
 def base() -> Image:
