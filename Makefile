@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything they need is pinned; what takes long is kept in .venv and in ~/.cache/okiba.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-lint check-types check-units check-more-units bench clean
+.PHONY: help setup demo test test-cluster check check-lint check-types check-units check-more-units bench clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,9 +18,12 @@ setup: $(READY)  ## .venv with pinned, hash-checked packages, and MinIO; a secon
 demo: setup  ## starts Okiba, deploys the example, uploads a photo and shows what happened when
 	@$(BIN)/python -m okiba.apps.demo
 
-test: setup  ## all tests, on real parts
+test: setup  ## the tests that need no cluster, on real parts
+	$(BIN)/pytest -m "not cluster" $(PYTEST_ARGS)
+
+test-cluster: setup  ## those on a real Kubernetes of its own, and on compose (root, Debian); builds both, once, in half an hour
 	@$(BIN)/python -m tests.cluster build
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -m cluster $(PYTEST_ARGS)
 
 check: $(READY)  ## format, lint, spelling, dependencies, types, import contracts, unit tests: under 20 s once cached
 	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target \

@@ -17,6 +17,16 @@ hypothesis.settings.register_profile("okiba", deadline=None)
 hypothesis.settings.load_profile("okiba")
 
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a cluster, or images, is marked: `make test-cluster` runs it, `make test` the rest."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        fixtures = getattr(item, "fixturenames", ())
+        if "cluster" in fixtures or parameters.get("okiba") == "cluster" or "compose" in item.path.parts:
+            item.add_marker("cluster")
+
+
 @pytest.fixture(scope="session")
 def session_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     with start_valkey(tmp_path_factory.mktemp("valkey")) as server:
