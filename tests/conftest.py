@@ -17,7 +17,6 @@ hypothesis.settings.register_profile("okiba", deadline=None)
 hypothesis.settings.load_profile("okiba")
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs a cluster, or images, is marked: `make test-cluster` runs it, `make test` the rest."""
     for item in items:
