@@ -48,12 +48,13 @@ def test_a_dead_letter_shows_its_event_byte_for_byte(okiba, digest):
 
 
 def test_while_the_object_store_hangs_the_caller_is_told_to_come_again(okiba, digest):
+    lambdas = okiba.client("lambda")
     with okiba.stopped("minio"):
         begun = time.monotonic()
         with pytest.raises(ClientError) as refused:
-            okiba.client("lambda").invoke(FunctionName=digest, InvocationType="Event", Payload=event())
+            lambdas.invoke(FunctionName=digest, InvocationType="Event", Payload=event())
         answer = refused.value.response["ResponseMetadata"]
         assert (answer["HTTPStatusCode"], answer["HTTPHeaders"]["retry-after"]) == (503, "1")
         assert time.monotonic() - begun < 9
-        small = okiba.client("lambda").invoke(FunctionName=digest, InvocationType="Event", Payload=b'{"text": ""}')
+        small = lambdas.invoke(FunctionName=digest, InvocationType="Event", Payload=b'{"text": ""}')
         assert small["StatusCode"] == 202
