@@ -88,13 +88,14 @@ def test_a_component_killed_with_9_comes_back_and_calls_work(okiba: Installation
     assert f"component='{component}'" in (okiba.state / "logs" / "supervisor.log").read_text()
 
 
-def test_slots_survive_the_restart_of_gateway_and_controller(okiba: Installation) -> None:
-    slots = eventually(okiba.slot_pids)
+def test_a_functions_slot_survives_the_restart_of_gateway_and_controller(okiba: Installation) -> None:
+    okiba.deploy_inline("staying", "def handler(event, context):\n    return context.log_stream_name\n")
+    slot = okiba.invoke("staying")[0]
     for component in ("gateway", "controller"):
         before = okiba.kill(component)
         eventually(lambda before=before, component=component: okiba.pid(component) != before)
+    assert eventually(lambda: okiba.invoke("staying")[0]) == slot
     eventually(lambda: json.loads(okiba.okiba("status", "--json", check=False).stdout).get("warm_slots"))
-    assert set(slots) <= set(okiba.slot_pids())
 
 
 def test_down_stops_everything_and_what_was_stored_is_there_after_the_next_up() -> None:
