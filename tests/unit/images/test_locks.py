@@ -68,5 +68,5 @@ def test_a_slot_has_the_packages_of_the_base_layer():
 
 
 def test_minio_is_built_from_the_source_that_okiba_up_builds():
-    assert f"ARG MINIO={MINIO_SOURCE}\n" in (ROOT / "controller/minio/Dockerfile").read_text()
-    assert list(entries(ROOT / "controller/minio/go.lock")) == [GO_PACKAGE]
+    assert f"ARG MINIO={MINIO_SOURCE}\n" in (ROOT / "controller/images/minio/Dockerfile").read_text()
+    assert list(entries(ROOT / "controller/images/minio/go.lock")) == [GO_PACKAGE]
