@@ -76,7 +76,10 @@ def slot(python: str = "3.11") -> Image:
 def minio() -> Image:
     """The object store, built from its pinned source: minutes, the first time."""
     return _built(
-        f"okiba-minio:{VERSION}", "controller/images/minio/Dockerfile", ["controller/images/minio/go.lock"], site=_go_settings()
+        f"okiba-minio:{VERSION}",
+        "controller/images/minio/Dockerfile",
+        ["controller/images/minio/go.lock"],
+        site=_go_settings(),
     )
 
 
