@@ -41,7 +41,7 @@ check-types: $(READY)
 # Two processes with half of the tests each, which take two thirds of the processor time of xdist's two workers.
 # Bytecode is kept even where the environment says not to: without it pytest rewrites every test anew, which took as
 # long as running them. The import contracts are in tests/arch.
-HALF := tests/unit/cli tests/unit/control tests/unit/examples tests/unit/sam
+HALF := tests/unit/cli tests/unit/control tests/unit/examples tests/unit/kube tests/unit/sam
 
 check-units: $(READY)
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -p no:cacheprovider $(HALF)
