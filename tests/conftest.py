@@ -18,11 +18,12 @@ hypothesis.settings.load_profile("okiba")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a cluster, or images, is marked: `make test-cluster` runs it, `make test` the rest."""
+    """What needs a cluster, its programs, or images, is marked: `make test-cluster` runs it, `make test` the rest."""
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         fixtures = getattr(item, "fixturenames", ())
-        if "cluster" in fixtures or parameters.get("okiba") == "cluster" or "compose" in item.path.parts:
+        place = {"chart", "cluster", "compose"} & set(item.path.parts)
+        if place or "cluster" in fixtures or parameters.get("okiba") == "cluster":
             item.add_marker("cluster")
 
 
