@@ -77,18 +77,12 @@ class AnswerReader:
     Bytes behind a whole answer are an error: nobody asked for them.
     """
 
-    __slots__ = ("_buffer", "_head_bytes", "_headers", "_limit", "_status", "_total")
+    __slots__ = ("_buffer", "_head", "_limit")
 
     def __init__(self, limit: int = MAX_BODY) -> None:
         self._limit = limit
-        self._reset()
-
-    def _reset(self) -> None:
         self._buffer = bytearray()
-        self._total = -1  # bytes of head and body together; -1 while the head is incomplete
-        self._head_bytes = 0
-        self._status = 0
-        self._headers: dict[bytes, bytes] = {}
+        self._head: _AnswerHead | None = None  # of an answer that is not whole yet
 
     def feed(self, data: bytes) -> Answer | None:
         """The answer that `data` completes, if it does.
@@ -96,41 +90,52 @@ class AnswerReader:
         Raises:
             ProtocolError: These bytes are no answer, or a larger one than allowed.
         """
-        # Nearly every answer arrives whole, and then nothing is copied.
+        # Nearly every answer arrives whole, and then nothing is copied or kept.
         buffer: bytes | bytearray = data
         if self._buffer:
             self._buffer += data
             buffer = self._buffer
-        if (self._total < 0 and not self._read_head(buffer)) or len(buffer) < self._total:
+        head = self._head or _answer_head(buffer, self._limit)
+        if head is None or len(buffer) < head.total:
+            self._head = head
             if buffer is data:
                 self._buffer += data
             return None
-        if len(buffer) > self._total:
-            raise ProtocolError(f"{len(buffer) - self._total} bytes behind the end of an answer")
-        answer = Answer(self._status, self._headers, bytes(buffer[self._head_bytes :]))
-        self._reset()
+        if len(buffer) > head.total:
+            raise ProtocolError(f"{len(buffer) - head.total} bytes behind the end of an answer")
+        answer = Answer(head.status, head.headers, bytes(buffer[head.size :]))
+        if buffer is not data:
+            self._head, self._buffer = None, bytearray()
         return answer
 
-    def _read_head(self, buffer: bytes | bytearray) -> bool:
-        end = buffer.find(_END_OF_HEAD, 0, MAX_HEAD)
-        if end < 0:
-            if len(buffer) >= MAX_HEAD:
-                raise ProtocolError(f"a header block must be smaller than {MAX_HEAD} bytes")
-            return False
-        head = bytes(buffer[:end])
-        if not head.startswith(b"HTTP/1.1 ") or not head[9:12].isdigit():
-            raise ProtocolError(f"an answer should start with HTTP/1.1 and a status, got {head[:40]!r}")
-        lines = _header_lines(head)
-        if len(lines) != head.count(b"\n"):
-            raise ProtocolError(f"header lines should be 'Name: value', got {head[:200]!r}")
-        headers = self._headers = {name.lower(): value for name, value in lines}
-        length = headers.get(b"content-length", b"")
-        if not length.isdigit() or len(length) > 10 or int(length) > self._limit:
-            raise ProtocolError(f"Content-Length should be a number up to {self._limit}, got {length[:40]!r}")
-        self._status = int(head[9:12])
-        self._head_bytes = end + 4
-        self._total = end + 4 + int(length)
-        return True
+
+class _AnswerHead(NamedTuple):
+    """What stands before an answer's body: `size` bytes of `total`."""
+
+    status: int
+    headers: Mapping[bytes, bytes]
+    size: int
+    total: int
+
+
+def _answer_head(buffer: bytes | bytearray, limit: int) -> _AnswerHead | None:
+    """The head of an answer; None when its end is not there yet."""
+    end = buffer.find(_END_OF_HEAD, 0, MAX_HEAD)
+    if end < 0:
+        if len(buffer) >= MAX_HEAD:
+            raise ProtocolError(f"a header block must be smaller than {MAX_HEAD} bytes")
+        return None
+    head = bytes(buffer[:end])
+    if not head.startswith(b"HTTP/1.1 ") or not head[9:12].isdigit():
+        raise ProtocolError(f"an answer should start with HTTP/1.1 and a status, got {head[:40]!r}")
+    lines = _header_lines(head)
+    if len(lines) != head.count(b"\n"):
+        raise ProtocolError(f"header lines should be 'Name: value', got {head[:200]!r}")
+    headers = {name.lower(): value for name, value in lines}
+    length = headers.get(b"content-length", b"")
+    if not length.isdigit() or len(length) > 10 or int(length) > limit:
+        raise ProtocolError(f"Content-Length should be a number up to {limit}, got {length[:40]!r}")
+    return _AnswerHead(int(head[9:12]), headers, end + 4, end + 4 + int(length))
 
 
 def invocation_request(invocation: Invocation, timeout_ms: int, now_ms: int) -> bytes:

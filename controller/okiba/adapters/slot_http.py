@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ class SlotConnection(asyncio.Protocol):
         self._answer: asyncio.Future[wire.Answer] | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._due = 0.0
+        self._rings = math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self.closed = False
         self.on_close: Callable[[], None] | None = None
 
@@ -70,6 +74,8 @@ class SlotConnection(asyncio.Protocol):
             waiting.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
         if first and self.on_close is not None:
             self.on_close()
 
@@ -90,21 +96,34 @@ class SlotConnection(asyncio.Protocol):
             raise wire.ProtocolError("one question at a time")
         answer: asyncio.Future[wire.Answer] = self._loop.create_future()
         self._answer = answer
-        timer = self._loop.call_later(timeout_s, self._expire, answer)
+        self._due = self._loop.time() + timeout_s
+        if self._due < self._rings:
+            self._set_timer()
         self._transport.write(request)
         try:
             return await answer
         except asyncio.CancelledError:
             self.close()
             raise
-        finally:
-            timer.cancel()
 
-    def _expire(self, answer: asyncio.Future[wire.Answer]) -> None:
-        if not answer.done():
-            self._answer = None
-            answer.set_exception(TimeoutError("the slot did not answer in time"))
-            self.close()
+    def _set_timer(self) -> None:
+        """One timer serves all questions: to set one and cancel it for each costs 3 µs a call."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings = self._due
+        self._timer = self._loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        self._rings, self._timer = math.inf, None
+        answer = self._answer
+        if answer is None or answer.done():
+            return
+        if self._loop.time() < self._due:  # another question than the one it was set for
+            self._set_timer()
+            return
+        self._answer = None
+        answer.set_exception(TimeoutError("the slot did not answer in time"))
+        self.close()
 
 
 MAX_TAIL_PAGES: Final = 20
@@ -131,7 +150,7 @@ async def connect(address: str) -> SlotConnection:
                 _, connection = await loop.create_unix_connection(SlotConnection, rest)
             else:
                 host, _, port = rest.rpartition(":")
-                _, connection = await loop.create_connection(SlotConnection, host, int(port))
+                _, connection = await loop.create_connection(SlotConnection, host.strip("[]"), int(port))
     except (OSError, TimeoutError, ValueError) as error:
         raise SlotLost(f"no agent answers at {address}: {error}") from error
     return connection

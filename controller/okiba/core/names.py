@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from okiba.core.errors import InvalidParameter, NotFound
@@ -53,7 +52,6 @@ class FunctionReference:
     qualifier: str = ""
 
 
-@lru_cache(maxsize=4096)
 def resolve(reference: str, home: Home, qualifier: str = "") -> FunctionReference:
     """The function that `reference` and the `Qualifier` parameter name together.
 

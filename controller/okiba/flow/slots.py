@@ -7,10 +7,12 @@ that hands a slot out counts it in `calling` or `working`, and every path that t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from okiba.core.errors import OkibaError
 from okiba.core.function import Function
@@ -21,12 +23,22 @@ from okiba.ports import Slot
 Got = Slot | Outcome
 """What a waiting call gets: a slot, or the outcome that stands for none (its init phase failed)."""
 
-SHORT_US: Final = 300.0
+SHORT_US: Final = 500.0
 AT_ONCE: Final = 4
 """A function whose calls take below `SHORT_US` is given so many at once, and the rest take turns: on two cores, 32
-workers used evenly cost 165 µs of processor a call, mostly for cold caches, 4 workers 92. Four suffice for more calls
-than one gateway passes on, wherever the slots are."""
+workers used evenly cost 165 µs of processor a call, mostly for cold caches, 4 workers 92. Four suffice for 8,000 calls
+a second, more than one gateway passes on, wherever the slots are."""
+_LONG_US: Final = 4 * SHORT_US
+"""A call counts for at most so much: one that was held up by others on its machine says little about the next."""
 _UNKNOWN_US: Final = 1e9
+
+
+class Waiter(NamedTuple):
+    """A call that waits for a slot, until `due` (loop time), which is `wait_ms` after it came."""
+
+    future: asyncio.Future[Got]
+    due: float
+    wait_ms: int
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +54,7 @@ class FunctionSlots:
         doubts: Dead gateways that may have made slots for the function which nobody knows.
         idle: Free slots and since when; the one used last is used next, so that the others can go.
         callers: Waiting synchronous calls; they go before `workers`, waiting asynchronous ones.
+        expiry: The timer that ends their waiting; it rings at `rings` (loop time), when one of them is due or was.
         calling: Synchronous calls in a slot right now; `working`, asynchronous ones.
         failures: Starts that failed in a row; they space the next ones, not before `not_before` (loop time).
         usual_us: How long its calls take, a moving average.
@@ -59,8 +72,10 @@ class FunctionSlots:
     unsure: set[str] = field(default_factory=set)
     doubts: set[Life] = field(default_factory=set)
     idle: list[tuple[Slot, float]] = field(default_factory=list)
-    callers: deque[asyncio.Future[Got]] = field(default_factory=deque)
-    workers: deque[asyncio.Future[Got]] = field(default_factory=deque)
+    callers: deque[Waiter] = field(default_factory=deque)
+    workers: deque[Waiter] = field(default_factory=deque)
+    expiry: asyncio.TimerHandle | None = None
+    rings: float = math.inf
     starting: set[str] = field(default_factory=set)
     calling: int = 0
     working: int = 0
@@ -95,19 +110,39 @@ class FunctionSlots:
                 return slot
         return None
 
+    def queue(self, waiter: Waiter, asynchronous: bool) -> None:
+        """One more waits, behind the others of its kind."""
+        (self.workers if asynchronous else self.callers).append(waiter)
+
+    def unqueue(self, waiter: Waiter, asynchronous: bool) -> None:
+        """It waits no longer, if it still did."""
+        with contextlib.suppress(ValueError):
+            (self.workers if asynchronous else self.callers).remove(waiter)
+
+    def expired(self, now: float) -> Iterator[Waiter]:
+        """Who has waited for as long as he may."""
+        return (each for each in (*self.callers, *self.workers) if each.due <= now and not each.future.done())
+
+    @property
+    def next_expiry(self) -> float:
+        """When the next of those who wait is due (loop time); infinity when nobody is."""
+        due = (each.due for each in (*self.callers, *self.workers) if not each.future.done())
+        return min(due, default=math.inf)
+
     def give_back(self, asynchronous: bool, duration_us: int) -> None:
         """Counts a call as ended; the duration is 0 when it did not come to its end."""
         self._count(asynchronous, -1)
         self.turns += 1
         usual = self.usual_us
         if duration_us:
-            self.usual_us = duration_us if usual == _UNKNOWN_US else usual + (duration_us - usual) / 16
+            seen = min(duration_us, _LONG_US)
+            self.usual_us = seen if usual == _UNKNOWN_US else usual + (seen - usual) / 16
 
     def offer(self, got: Got) -> bool:
         """Hands a slot, or an outcome in its place, to who waits longest; False when nobody waits."""
         for queue, asynchronous in ((self.callers, False), (self.workers, True)):
             while queue:
-                future = queue.popleft()
+                future = queue.popleft().future
                 if future.done():
                     continue
                 if not isinstance(got, Outcome):
@@ -120,7 +155,7 @@ class FunctionSlots:
         """Every call that waits is told why it will get no slot."""
         for queue in (self.callers, self.workers):
             while queue:
-                future = queue.popleft()
+                future = queue.popleft().future
                 if not future.done():
                     future.set_exception(error)
 

@@ -135,6 +135,31 @@ async def test_a_call_that_waits_too_long_is_told_so():
         await world.scaler.acquire(FUNCTION, False)
 
 
+async def test_each_who_waits_is_told_after_his_own_time():
+    world = World(wait_ms=1_000)
+    patient = asyncio.create_task(world.scaler.acquire(FUNCTION, False, 60))
+    await asyncio.sleep(0)
+    ends = [await ended(patient), *[await ended(world.scaler.acquire(FUNCTION, False, wait)) for wait in (40, 10)]]
+    assert ends == ["60 ms", "40 ms", "10 ms"]
+
+
+async def test_who_came_later_and_waits_less_long_is_told_first():
+    world = World(wait_ms=1_000)
+    told = []
+
+    async def wait(wait_ms):
+        told.append(await ended(world.scaler.acquire(FUNCTION, False, wait_ms)))
+
+    await asyncio.gather(wait(80), wait(20), wait(50))
+    assert told == ["20 ms", "50 ms", "80 ms"]
+
+
+async def ended(waiting):
+    with pytest.raises(NoSlot) as told:
+        await waiting
+    return str(told.value).rpartition("within ")[2]
+
+
 async def test_slots_never_exceed_the_limit_however_many_call():
     function = replace(FUNCTION, reserved_concurrency=3)
     world = World(warm=10)

@@ -26,14 +26,16 @@ class Head:
 
     Attributes:
         claim: Who it says it is from, as found when it was admitted.
+        invokes: Whether it calls a function, as found then.
     """
 
-    __slots__ = ("claim", "headers", "method", "path", "query", "raw_path")
+    __slots__ = ("claim", "headers", "invokes", "method", "path", "query", "raw_path")
 
     def __init__(self, method: str, target: str, headers: Mapping[str, str]) -> None:
         self.method = method
         self.headers = headers
         self.claim: Claim | None = None
+        self.invokes = False
         self.raw_path, _, self.query = target.partition("?")
         self.path = unquote(self.raw_path) if "%" in self.raw_path else self.raw_path
 

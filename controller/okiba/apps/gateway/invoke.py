@@ -11,8 +11,9 @@ import base64
 import json
 import time
 from collections.abc import Callable, Container
+from functools import lru_cache
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
 from okiba.apps.gateway.access import EVERYONE, Access
@@ -28,7 +29,7 @@ from okiba.core.errors import (
     NotOwner,
     OkibaError,
 )
-from okiba.core.function import LATEST, Function
+from okiba.core.function import LATEST
 from okiba.core.ids import new_request_id
 from okiba.core.invocation import Invocation
 from okiba.flow.catalogue import Catalogue
@@ -47,6 +48,14 @@ anyway, so that nobody else's call waits behind it."""
 _KIND: Final = "x-amz-invocation-type"
 _SYNC: Final = Admission(MAX_SYNC, operation="InvokeFunction")
 _ASYNC: Final = Admission(MAX_ASYNC, operation="InvokeFunction")
+
+
+class _Named(NamedTuple):
+    """A function as a call names it; the ARN of the call has the qualifier as the caller gave it."""
+
+    name: str
+    arn: str
+    invoked_arn: str
 
 
 class InvokeApi:
@@ -76,6 +85,7 @@ class InvokeApi:
         self._queue = queue
         self._home = home
         self._woken = woken
+        self._named = lru_cache(maxsize=4096)(self._name)
 
     def admit(self, head: Head) -> Admission:
         """What the call may send."""
@@ -94,8 +104,12 @@ class InvokeApi:
         headers = head.headers
         claim = head.claim
         caller = self._access.prove(claim, head, sha256(body).hexdigest()) if claim else EVERYONE
-        function, invoked_arn = self._invocable(head)
-        self._access.check_invoke(caller, self._home.arn(function.name))
+        named = self._name(head.path, head.query) if head.query else self._named(head.path)
+        function = self._catalogue.invocable(named.name)
+        if function is None:
+            raise self._why_not(named.name)
+        if caller is not EVERYONE:
+            self._access.check_invoke(caller, named.arn)
         kind = headers.get(_KIND, "RequestResponse")
         if not body:
             body = b"{}"
@@ -107,7 +121,7 @@ class InvokeApi:
             request_id,
             function.name,
             body,
-            invoked_arn,
+            named.invoked_arn,
             kind == "Event",
             _client_context(headers.get("x-amz-client-context")),
             headers.get("x-amzn-trace-id", "")[:MAX_TRACE],
@@ -127,14 +141,12 @@ class InvokeApi:
             return Reply(204, [(b"x-amzn-requestid", request_id.encode())])
         raise InvalidParameter(f"InvocationType must be RequestResponse, Event or DryRun, got {kind[:40]!r}")
 
-    def _invocable(self, head: Head) -> tuple[Function, str]:
-        """The function named by the path, and its ARN with the qualifier as the caller gave it."""
-        qualifier = parse_qs(head.query).get("Qualifier", [""])[0] if head.query else ""
-        reference = names.resolve(head.path[len(PREFIX) : -len(SUFFIX)], self._home, qualifier)
-        function = self._catalogue.invocable(reference.name)
-        if function is None:
-            raise self._why_not(reference.name)
-        return function, self._home.arn(reference.name, reference.qualifier)
+    def _name(self, path: str, query: str = "") -> _Named:
+        """Which function a request's target names."""
+        qualifier = parse_qs(query).get("Qualifier", [""])[0] if query else ""
+        reference = names.resolve(path[len(PREFIX) : -len(SUFFIX)], self._home, qualifier)
+        name = reference.name
+        return _Named(name, self._home.arn(name), self._home.arn(name, reference.qualifier))
 
     def _why_not(self, name: str) -> OkibaError:
         function = self._catalogue.function(name)

@@ -110,7 +110,7 @@ class Gateway:
         self.fleet = FleetLink(settings.fleet_address, me.name, life, settings.platform_key, self._leader)
         self.opener = self._opener()
         self.scaler = self._scaler()
-        self.dispatcher = Dispatcher(self.scaler, time.time, self.metrics.ran)
+        self.dispatcher = Dispatcher(self.scaler, time.time, self.metrics.attempts.count)
         self.drains = Drains(self.queue, self._drain, self._show_depths)
         self.scaler.on_adopted = self.drains.adopted
         self.scaler.on_refused = self._refused

@@ -6,6 +6,7 @@ when the body, which the signature covers, is whole.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from hashlib import sha256
 from typing import IO, Final
 
@@ -33,12 +34,14 @@ class PublicApp:
     def admit(self, head: Head) -> Admission:
         """What the request may send, if the key that it claims is known."""
         head.claim = self._access.claim(head)
-        return self._invoke.admit(head) if _is_invoke(head) else _CONTROL
+        head.invokes = _is_invoke(head)
+        return self._invoke.admit(head) if head.invokes else _CONTROL
 
-    async def answer(self, call: Call) -> Reply:
+    def answer(self, call: Call) -> Awaitable[Reply]:
         """The answer to a request."""
-        if _is_invoke(call.head):
-            return await self._invoke.answer(call)
+        return self._invoke.answer(call) if call.head.invokes else self._controlled(call)
+
+    async def _controlled(self, call: Call) -> Reply:
         return await asgi.answered(self._control, call, self._caller(call))
 
     def _caller(self, call: Call) -> Principal:
