@@ -5,6 +5,7 @@ A field NAME is the variable OKIBA_NAME. `okiba up` and the chart set them; user
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -16,6 +17,9 @@ from okiba.core.errors import InvalidParameter
 _MISSPELT: Final = 0.85
 """Likeness (difflib's ratio, without OKIBA_) from which a name is taken for a setting's: a letter more or less has 0.94
 and above; of what others call their own OKIBA_ENDPOINT comes nearest, with 0.84."""
+
+
+_PYTHON: Final = re.compile(r"3\.\d{1,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,12 @@ class Settings:
     """Webhook, health and metrics; never public."""
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """Queues, registry, ledger; `unix:///path` works too."""
+    """Queues, registry, ledger: `redis://user:password@host:port/0`, `unix:///path`, `redis+sentinel://host,host/primary`,
+    `redis+cluster://host,host`; with TLS `rediss…` (SSL_CERT_FILE names a private authority)."""
 
     broker_url: str = ""
-    """Celery's broker, kept apart from `redis_url` (its keys may be evicted, ours may not)."""
+    """Celery's broker, kept apart from `redis_url` (its keys may be evicted, ours may not). Empty: the second database
+    there. A cluster has none, and Celery cannot use one: then this has to name another Redis."""
 
     s3_endpoint: str = "http://127.0.0.1:9000"
     """The object store, as the platform reaches it."""
@@ -76,6 +82,10 @@ class Settings:
 
     slot_image: str = "okiba-slot:0.1.0-python{python}"
     """Image of slots; `{python}` stands for the version, as in 3.11."""
+
+    slot_pythons: str = "3.11"
+    """On Kubernetes: the Python versions that there are such images of, as in `3.11,3.12`; functions of others are
+    refused. On one machine it is the interpreters that are installed."""
 
     slot_pod: Path = Path()
     """A JSON file with what the operator chose for slots' pods: pull secrets, tolerations, runtime class, images by
@@ -124,6 +134,10 @@ class Settings:
     slot_wait_ms: int = 10_000
     """How long a call below its function's limit waits for a slot."""
 
+    grace_ms: int = 10_000
+    """How long a gateway that is told to stop goes on for those who are being answered. The chart makes it of the pod's
+    own grace."""
+
     idle_slot_ms: int = 120_000
     """A slot without calls for so long is given up."""
 
@@ -163,6 +177,8 @@ class Settings:
     def __post_init__(self) -> None:
         _one_of("OKIBA_FLEET", self.fleet, ("local", "kubernetes"))
         _one_of("OKIBA_CODE_FROM", self.code_from, ("folder", "store"))
+        if not all(_PYTHON.fullmatch(version) for version in self.slot_pythons.split(",")):
+            raise InvalidParameter(f"OKIBA_SLOT_PYTHONS must be versions as in '3.11,3.12', got {self.slot_pythons!r}")
         delays = self.retry_delays_ms.split(",")
         if len(delays) != 2 or not all(delay.strip().isdigit() for delay in delays):
             raise InvalidParameter(
@@ -180,6 +196,11 @@ class Settings:
             raise InvalidParameter(
                 f"OKIBA_REQUIRE_SIGNATURES=false needs OKIBA_GATEWAY_ADDRESS on 127.0.0.1, got {self.gateway_address!r}"
             )
+
+    @property
+    def slot_runtimes(self) -> tuple[str, ...]:
+        """The runtimes that slots' images exist for."""
+        return tuple(f"python{version}" for version in self.slot_pythons.split(","))
 
     @property
     def retry_delays(self) -> tuple[int, int]:

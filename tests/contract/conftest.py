@@ -1,4 +1,4 @@
-"""The same suite on three kinds of store: in memory, on a Valkey, and on one that checks slots as a cluster does."""
+"""The same suite on three kinds of store: in memory, on a Valkey, and on a cluster of three."""
 
 from __future__ import annotations
 
@@ -8,26 +8,16 @@ import pytest
 import redis
 
 from okiba.adapters.redis_link import RedisLink
-from tests.servers import ValkeyServer, await_true
-from tests.servers import valkey as start_valkey
+from tests.redis_sets import ValkeyCluster
+from tests.redis_sets import cluster as start_cluster
 
-STORES = ("in memory", "on a single Valkey", "on a Valkey in cluster mode")
+STORES = ("in memory", "on a single Valkey", "on a cluster of three masters")
 
 
 @pytest.fixture(scope="session")
-def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One master with all the slots: a script that touches keys of two slots is refused there."""
-    folder = tmp_path_factory.mktemp("cluster")
-    with start_valkey(folder, "--cluster-enabled", "yes") as server:
-        with redis.Redis(unix_socket_path=server.socket) as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            await_true(
-                lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"),
-                server.process,
-                "Valkey in cluster mode",
-                folder / "valkey.log",
-            )
-        yield server
+def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    with start_cluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
 
 
 @pytest.fixture(params=STORES)
@@ -36,10 +26,18 @@ async def link(request: pytest.FixtureRequest) -> AsyncIterator[RedisLink | None
     if request.param == STORES[0]:
         yield None
         return
-    clustered = request.param == STORES[2]
-    server: ValkeyServer = request.getfixturevalue("session_cluster" if clustered else "session_valkey")
-    with redis.Redis(unix_socket_path=server.socket) as client:
-        client.flushall()
-    opened = await RedisLink.open(server.url)
+    opened = await RedisLink.open(_emptied(request))
     yield opened
     await opened.close()
+
+
+def _emptied(request: pytest.FixtureRequest) -> str:
+    """The URL of the store, with nothing in it."""
+    if request.param == STORES[2]:
+        cluster: ValkeyCluster = request.getfixturevalue("session_cluster")
+        cluster.flush()
+        return f"{cluster.url}?replicas=0"
+    server = request.getfixturevalue("session_valkey")
+    with redis.Redis(unix_socket_path=server.socket) as client:
+        client.flushall()
+    return str(server.url)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from okiba.adapters.redis_address import Address
 from okiba.adapters.redis_connection import RedisRefused
-from okiba.adapters.redis_link import MAX_IDLE, Address, RedisLink
+from okiba.adapters.redis_link import RedisLink
 from okiba.adapters.redis_logs import MAX_READERS, RedisLogs
-from okiba.core.errors import InvalidParameter, StoreUnavailable, Throttled
+from okiba.adapters.redis_server import MAX_IDLE, ServerLink
+from okiba.core.errors import StoreUnavailable, Throttled
 from tests.servers import ValkeyServer
 from tests.servers import valkey as start_valkey
 
@@ -171,30 +173,25 @@ async def test_nobody_at_the_address_is_told_at_once(tmp_path):
     assert "not reachable" in str(await failure(RedisLink.open("redis://127.0.0.1:1")))
 
 
-@pytest.mark.parametrize("url", ["", "unix://", "http://x", "rediss://host", "redis://host:port", "redis://h/x"])
-def test_what_is_no_address_of_redis_is_refused(url):
-    with pytest.raises(InvalidParameter):
-        Address.parsed(url)
-
-
-def test_an_address_has_all_its_parts():
-    assert Address.parsed("redis://u:p%40ss@host:1234/2") == Address("", "host", 1234, 2, ("u", "p@ss"))
-    assert Address.parsed("redis://:pass@host") == Address("", "host", 6379, 0, ("pass",))
-    assert Address.parsed("unix:///run/a%20b") == Address("/run/a b")
-
-
 async def test_a_link_logs_in_and_selects_its_database(tmp_path):
     with start_valkey(tmp_path, "--port", "0") as server:
         link = await RedisLink.open(server.url)
         await link.call("CONFIG", "SET", "requirepass", "secret")
-        protected = RedisLink(Address(server.socket, login=("secret",), database=3), 2000)
-        wrong = RedisLink(Address(server.socket, login=("wrong",)), 2000)
+        protected = RedisLink(link_to(Address(server.socket, login=("secret",), database=3)))
+        wrong = RedisLink(link_to(Address(server.socket, login=("wrong",))))
 
         assert await protected.wait("PING", timeout_ms=0) == b"PONG"
         assert "WRONGPASS" in str(await failure(wrong.wait("PING", timeout_ms=0)))
         assert b"db=3" in await link.call("CLIENT", "LIST")
 
         await asyncio.gather(link.close(), protected.close(), wrong.close())
+
+
+def link_to(address: Address) -> ServerLink:
+    async def find() -> Address:
+        return address
+
+    return ServerLink(find, 2000)
 
 
 # --- Redis goes away --------------------------------------------------------------------------------------------------
@@ -255,8 +252,8 @@ async def test_a_redis_that_is_silent_for_3_s_costs_no_call_more_than_its_deadli
     await link.close()
 
 
-async def test_a_loop_that_was_held_up_itself_does_not_take_redis_for_silent(redis_link):
-    quick = await RedisLink.open(f"unix://{redis_link._address.path}", timeout_ms=100)
+async def test_a_loop_that_was_held_up_itself_does_not_take_redis_for_silent(valkey):
+    quick = await RedisLink.open(valkey.url, timeout_ms=100)
     calls = [asyncio.ensure_future(quick.call("ECHO", str(number))) for number in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+
+from okiba.adapters.celery_broker import Broker
 
 log = logging.getLogger(__name__)
 
@@ -22,19 +23,9 @@ BUILD_LAYER = "okiba.build_layer"
 VISIBILITY_S = 1_500
 
 
-def broker_of(broker_url: str, redis_url: str) -> str:
-    """The broker's URL as kombu spells it; without one of its own, the second database of the platform's Redis."""
-    if broker_url:
-        return broker_url
-    parts = urlsplit(redis_url)
-    if parts.scheme == "unix":
-        return f"redis+socket://{parts.path}?virtual_host=1"
-    return parts._replace(path="/1").geturl()
-
-
-def jobs_app(broker_url: str) -> Celery:
+def jobs_app(broker: Broker) -> Celery:
     """The Celery application; it connects when it is first used."""
-    app = Celery("okiba", broker=broker_url, set_as_current=False)
+    app = Celery("okiba", broker=broker.url, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
         task_serializer="json",
@@ -61,8 +52,10 @@ def jobs_app(broker_url: str) -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 10,
             "max_retries": 1,  # of one publishing; the intent is what lasts
+            **broker.options,
         },
         timezone="UTC",
+        broker_use_ssl=broker.tls or False,
     )
     return app
 
@@ -70,8 +63,8 @@ def jobs_app(broker_url: str) -> Celery:
 class JobSender:
     """Sends tasks from threads of a process that runs none itself."""
 
-    def __init__(self, broker_url: str) -> None:
-        self._app = jobs_app(broker_url)
+    def __init__(self, broker: Broker) -> None:
+        self._app = jobs_app(broker)
         self._sending = threading.Lock()  # kombu's pool may wait for ever; one at a time never has to
 
     def build_layer(self, layer_hash: str) -> bool:

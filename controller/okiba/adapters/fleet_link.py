@@ -19,6 +19,7 @@ from typing import Final
 from okiba.adapters.fleet_server import FleetServer, SlotKeeper
 from okiba.adapters.fleet_wire import Message, connect, fleet_token, line, read, slot_of
 from okiba.adapters.warm_pool import WarmPool
+from okiba.core.backoff import Backoff
 from okiba.core.errors import PlatformError
 from okiba.ports import FleetListener, SlotAddress
 
@@ -148,13 +149,12 @@ class FleetLink:
 
     async def run(self, listener: FleetListener) -> None:
         """Keeps the link up; for ever, until cancelled."""
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S)
         while True:
             with contextlib.suppress(OSError, TimeoutError, ValueError, KeyError):
                 if (address := await self._find()) and await self._meet(address, listener):
-                    pause_s = FIRST_PAUSE_S
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 (so that gateways do not come as one)
-            pause_s = min(2 * pause_s, LAST_PAUSE_S)
+                    backoff.succeeded()
+            await asyncio.sleep(backoff.failed() * random.uniform(0.5, 1.5))  # noqa: S311 (so that gateways do not come as one)
 
     async def _find(self) -> str:
         """Where to connect; empty while no controller leads that is later than those known."""

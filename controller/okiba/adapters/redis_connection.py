@@ -4,6 +4,12 @@ Hand-written because it is on the hot path (measured on two cores, CPU a call: 3
 one; 160 in redis-py's asyncio client). What a turn of the event loop issues leaves in one write.
 
 A caller that is cancelled leaves its place in the order: the reply to it is read, and dropped.
+
+Where replicas must have a change before it counts as made, each write to the socket ends with a WAIT, and the replies
+to its changes are kept back until that is answered:
+
+    out   SET  GET  EVALSHA  WAIT 1 1500
+    in    OK   "v"  1        1              the GET is answered at once, the others with the last
 """
 
 from __future__ import annotations
@@ -23,6 +29,20 @@ Argument = bytes | str | int | float
 
 _NOTHING: Final = object()
 _GRACE_S: Final = 0.05
+_REPLICA_SHARE: Final = 0.5
+"""Of the time for an answer, what replicas have: the answer that they were too slow has to arrive in time too."""
+
+_LATE_REPLICA_MS: Final = 50
+"""What they have after they were too slow, until they are not: whoever comes next must not wait behind that too."""
+
+_READS: Final = frozenset(
+    (
+        *("ECHO", "EXISTS", "GET", "HGET", "HGETALL", "HMGET", "INFO", "PING", "SMEMBERS", "TIME"),
+        *("XINFO", "XLEN", "XRANGE", "XREAD", "XREVRANGE"),
+    )
+)
+"""Commands that change nothing; any other may."""
+
 _ENTRY: Final = re.compile(r"\d{1,19}(?:-\d{1,19})?", re.ASCII)
 
 
@@ -35,7 +55,7 @@ class RedisRefused(StoreUnavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"Redis refused: {message}")
-        self.refusal = message.partition(" ")[0]
+        self.refusal, _, self.detail = message.partition(" ")
 
 
 def entry_id(text: str) -> str:
@@ -56,6 +76,9 @@ class Connection(asyncio.Protocol):
         timeout_s: The oldest unanswered command may be this old, then the connection counts as lost.
             Infinite where commands may block.
         on_lost: Told once, when the connection is lost for any reason but `close`.
+
+    Attributes:
+        replicas: So many must have a change before it counts as made; to be set once the server has let us in.
     """
 
     def __init__(self, timeout_s: float, on_lost: Callable[[Connection], None]) -> None:
@@ -63,10 +86,14 @@ class Connection(asyncio.Protocol):
         self._timeout_s = timeout_s
         self._on_lost = on_lost
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._calls: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._calls: deque[tuple[asyncio.Future[Any] | None, float, bool]] = deque()  # None: a WAIT; True: kept back
+        self._kept_back: list[tuple[asyncio.Future[Any], Any]] = []
         self._outbox: list[bytes] = []
+        self._changes = False  # among what is in the outbox
+        self._in_step = True
+        self.replicas = 0
         self._watch: asyncio.TimerHandle | None = None
-        self._suspect: asyncio.Future[Any] | None = None
+        self._suspect: object = _NOTHING
         self._transport: asyncio.Transport | None = None
         self._lost: StoreUnavailable | None = None
 
@@ -84,7 +111,9 @@ class Connection(asyncio.Protocol):
         if not self._outbox:
             self._loop.call_soon(self._flush)
         self._outbox.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says a tuple of one
-        self._calls.append((future, self._loop.time()))
+        changes = self.replicas > 0 and command[0] not in _READS
+        self._changes = self._changes or changes
+        self._calls.append((future, self._loop.time(), changes))
         if self._watch is None and self._timeout_s < math.inf:
             self._watch = self._loop.call_later(self._timeout_s, self._check)
         return future
@@ -104,7 +133,13 @@ class Connection(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not _NOTHING:
-                self._answer(self._calls.popleft()[0], reply)
+                future, _, changed = self._calls.popleft()
+                if future is None:
+                    self._replicated(reply)
+                elif changed:
+                    self._kept_back.append((future, reply))
+                else:
+                    self._answer(future, reply)
         except (hiredis.ProtocolError, IndexError) as error:
             self._fail(f"Redis sent what is no answer: {error}")
 
@@ -118,11 +153,32 @@ class Connection(asyncio.Protocol):
         if future.done():
             return  # its caller was cancelled; the reply is nobody else's
         if isinstance(reply, hiredis.ReplyError):
-            future.set_exception(RedisRefused(str(reply)))
+            self._refused(future, RedisRefused(str(reply)))
         else:
             future.set_result(reply)
 
+    def _refused(self, future: asyncio.Future[Any], error: RedisRefused) -> None:
+        future.set_exception(error)
+        if error.refusal == "READONLY":  # it was the primary once; whoever finds servers has to look again
+            self._fail(str(error))
+
+    def _replicated(self, reply: Any) -> None:
+        """Answers what was kept back; a change that too few replicas have may be lost, so it was not made."""
+        kept_back, self._kept_back = self._kept_back, []
+        self._in_step = enough = isinstance(reply, int) and reply >= self.replicas
+        for future, answer in kept_back:
+            if enough or isinstance(answer, hiredis.ReplyError):
+                self._answer(future, answer)
+            elif not future.done():
+                future.set_exception(StoreUnavailable(f"{reply} of {self.replicas} replicas have what Redis was told"))
+
     def _flush(self) -> None:
+        if self._changes and self._lost is None:
+            patience_ms = int(self._timeout_s * _REPLICA_SHARE * 1000) if self._in_step else _LATE_REPLICA_MS
+            wait = hiredis.pack_command(("WAIT", self.replicas, patience_ms))  # type: ignore[arg-type]  # as above
+            self._outbox.append(wait)
+            self._calls.append((None, self._loop.time(), False))
+            self._changes = False
         commands, self._outbox = self._outbox, []
         if self._transport is not None and self._lost is None:
             self._transport.write(b"".join(commands))
@@ -132,13 +188,13 @@ class Connection(asyncio.Protocol):
         self._watch = None
         if not self._calls:
             return
-        oldest, since = self._calls[0]
+        oldest, since, _ = self._calls[0]
         left_s = since + self._timeout_s - self._loop.time()
         if left_s <= 0 and oldest is self._suspect:
             self._fail(f"Redis did not answer within {self._timeout_s * 1000:.0f} ms")
             return
         # A loop that was held up itself (uvloop runs timers before it reads) must not take Redis for silent.
-        self._suspect = oldest if left_s <= 0 else None
+        self._suspect = oldest if left_s <= 0 else _NOTHING
         self._watch = self._loop.call_later(max(left_s, _GRACE_S), self._check)
 
     def _fail(self, reason: str) -> None:
@@ -153,7 +209,9 @@ class Connection(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
         self._outbox.clear()
-        while self._calls:
-            future = self._calls.popleft()[0]
-            if not future.done():
+        open_calls = [future for future, _ in self._kept_back] + [future for future, _, _ in self._calls]
+        self._kept_back.clear()
+        self._calls.clear()
+        for future in open_calls:
+            if future is not None and not future.done():
                 future.set_exception(StoreUnavailable(reason))

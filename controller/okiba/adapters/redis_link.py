@@ -1,67 +1,27 @@
-"""A process's link to Redis: one connection for all commands, further ones for those that block.
+"""A process's link to Redis, whatever stands behind its URL, and the scripts that run there.
 
-While Redis is away calls fail at once with StoreUnavailable and the link tries to come back by itself. A call that
-failed may still have been carried out: whoever writes must be able to write it again.
+While Redis is away calls fail at once with StoreUnavailable and the link tries to come back by itself; to a new primary
+too, where Sentinels or a cluster have made one. A call that failed may still have been carried out: whoever writes must
+be able to write it again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final, Protocol
 
-from okiba.adapters.redis_connection import Argument, Connection, RedisRefused
-from okiba.core.errors import InvalidParameter, StoreUnavailable
-
-log = logging.getLogger(__name__)
-
-MAX_BACKOFF_S: Final = 1.0
-MAX_IDLE: Final = 8
-"""Connections kept for commands that block, once nobody blocks on them."""
+from okiba.adapters.redis_address import Address, Kind, Place
+from okiba.adapters.redis_cluster import ClusterLink
+from okiba.adapters.redis_connection import Argument, RedisRefused
+from okiba.adapters.redis_sentinel import Sentinels
+from okiba.adapters.redis_server import ServerLink
+from okiba.core.errors import StoreUnavailable
 
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where Redis is.
-
-    Args:
-        path: A Unix socket, or empty for TCP.
-        login: Arguments of AUTH, empty without a password.
-    """
-
-    path: str = ""
-    host: str = "127.0.0.1"
-    port: int = 6379
-    database: int = 0
-    login: tuple[str, ...] = ()
-
-    @classmethod
-    def parsed(cls, url: str) -> Address:
-        """Of `unix:///path`, or `redis://[[user]:password@]host[:port][/database]`.
-
-        Raises:
-            InvalidParameter: Another scheme, or no number where one must be.
-        """
-        parts = urlsplit(url)
-        try:
-            if parts.scheme == "unix" and parts.path:
-                return cls(path=unquote(parts.path))
-            if parts.scheme == "redis" and parts.hostname:
-                login = tuple(unquote(part) for part in (parts.username, parts.password) if part)
-                return cls("", parts.hostname, parts.port or 6379, int(parts.path.strip("/") or 0), login)
-        except ValueError:
-            pass  # the message below is a better one
-        raise InvalidParameter(f"a Redis URL is unix:///path or redis://host:port/0, got {parts.scheme}://…")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +38,36 @@ class Script:
         return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
+class Servers(Protocol):
+    """One server, or all of a cluster."""
+
+    @property
+    def healthy(self) -> bool:
+        """All of them are reachable as far as is known."""
+        ...
+
+    async def open(self) -> None:
+        """Returns once they have answered, or raises StoreUnavailable."""
+        ...
+
+    def call(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
+        """The reply to a command."""
+        ...
+
+    async def wait(self, command: tuple[Argument, ...], timeout_ms: int) -> Any:
+        """The reply to a command that blocks."""
+        ...
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        ...
+
+
 class RedisLink:
     """Made by `open`, ended by `close`."""
 
-    def __init__(self, address: Address, timeout_ms: int) -> None:
-        self._address = address
-        self._timeout_s = timeout_ms / 1000
-        self._connection: Connection | None = None
-        self._idle: list[Connection] = []
-        self._waiting: set[Connection] = set()
-        self._return: asyncio.Task[None] | None = None
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
         self._scripts = {path.stem: Script.read(path) for path in _SCRIPTS.glob("*.lua")}
 
     @classmethod
@@ -95,20 +75,28 @@ class RedisLink:
         """A link that has answered once.
 
         Args:
+            url: As `okiba.adapters.redis_address` has them.
             timeout_ms: How long any command may take.
 
         Raises:
             StoreUnavailable: Nobody answers there now.
             InvalidParameter: The URL is none.
         """
-        link = cls(Address.parsed(url), timeout_ms)
-        link._connection = await link._connect(link._timeout_s, link._lost)
-        return link
+        servers = _servers(Place.parsed(url), timeout_ms)
+        try:
+            await servers.open()
+        except TimeoutError:
+            await servers.close()
+            raise StoreUnavailable("Redis is not reachable: not all of its servers answer") from None
+        except BaseException:
+            await servers.close()
+            raise
+        return cls(servers)
 
     @property
     def healthy(self) -> bool:
         """Redis is reachable as far as is known."""
-        return self._connection is not None
+        return self._servers.healthy
 
     def call(self, *command: Argument) -> asyncio.Future[Any]:
         """The reply to a command; to be awaited. Strings come as bytes.
@@ -117,14 +105,14 @@ class RedisLink:
             RedisRefused: Redis answered with an error; a StoreUnavailable.
             StoreUnavailable: Redis is away, or silent.
         """
-        if self._connection is not None:
-            return self._connection.send(command)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.set_exception(StoreUnavailable("Redis is not reachable"))
-        return future
+        return self._servers.call(command)
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        """What scripts/NAME.lua returns; loaded on its first use, and again after Redis has forgotten it."""
+        """What scripts/NAME.lua returns; loaded on its first use, and again after Redis has forgotten it.
+
+        Args:
+            keys: What the script names its keys by; all have one hash tag.
+        """
         script = self._scripts[name]
         try:
             return await self.call("EVALSHA", script.digest, len(keys), *keys, *args)
@@ -139,102 +127,20 @@ class RedisLink:
         Args:
             timeout_ms: How long the command itself may block; the link allows its usual time on top.
         """
-        connection = await self._waiter()
-        try:
-            async with asyncio.timeout(timeout_ms / 1000 + self._timeout_s):
-                reply = await connection.send(command)
-        except RedisRefused:
-            self._rest(connection)
-            raise
-        except TimeoutError:
-            self._drop(connection)
-            raise StoreUnavailable(f"Redis did not answer {command[0]!r} in time") from None
-        except BaseException:  # cancelled: the reply may still come, so the connection is of no more use
-            self._drop(connection)
-            raise
-        self._rest(connection)
-        return reply
+        return await self._servers.wait(command, timeout_ms)
 
     async def close(self) -> None:
         """Ends all connections; calls fail from now on."""
-        if self._return is not None:
-            self._return.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._return
-        for connection in (self._connection, *self._idle, *self._waiting):
-            if connection is not None:
-                connection.close()
-        self._connection = None
+        await self._servers.close()
 
-    # --- connections --------------------------------------------------------------------------------------------------
 
-    async def _waiter(self) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.lost:
-                self._waiting.add(connection)
-                return connection
-        connection = await self._connect(math.inf, self._waiting.discard)
-        self._waiting.add(connection)
-        return connection
+def _servers(place: Place, timeout_ms: int) -> Servers:
+    if place.kind is Kind.CLUSTER:
+        return ClusterLink(place, timeout_ms)
+    if place.kind is Kind.SENTINEL:
+        return ServerLink(Sentinels(place).primary, timeout_ms, primary_only=True, replicas=place.replicas)
 
-    def _rest(self, connection: Connection) -> None:
-        self._waiting.discard(connection)
-        if len(self._idle) < MAX_IDLE:
-            self._idle.append(connection)
-        else:
-            connection.close()
+    async def find() -> Address:
+        return place.addresses[0]
 
-    def _drop(self, connection: Connection) -> None:
-        self._waiting.discard(connection)
-        connection.close()
-
-    async def _connect(self, timeout_s: float, on_lost: Callable[[Connection], None]) -> Connection:
-        """A connection that has answered a PING.
-
-        Raises:
-            StoreUnavailable: None could be had in time.
-        """
-        loop = asyncio.get_running_loop()
-        address, connection = self._address, Connection(timeout_s, on_lost)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                if address.path:
-                    await loop.create_unix_connection(lambda: connection, address.path)
-                else:
-                    await loop.create_connection(lambda: connection, address.host, address.port)
-                await self._greet(connection)
-        except (OSError, TimeoutError, StoreUnavailable) as error:
-            connection.close()
-            raise StoreUnavailable(f"Redis is not reachable: {error or 'no answer'}") from error
-        except BaseException:
-            connection.close()
-            raise
-        if connection.lost:  # between the answer and now
-            raise StoreUnavailable("Redis answered and hung up")
-        return connection
-
-    async def _greet(self, connection: Connection) -> None:
-        if self._address.login:
-            await connection.send(("AUTH", *self._address.login))
-        if self._address.database:
-            await connection.send(("SELECT", self._address.database))
-        await connection.send(("PING",))
-
-    # --- coming back --------------------------------------------------------------------------------------------------
-
-    def _lost(self, connection: Connection) -> None:
-        if connection is not self._connection:
-            return  # one that was still being made; whoever makes it knows
-        self._connection = None
-        log.warning("lost Redis")
-        self._return = asyncio.get_running_loop().create_task(self._come_back())
-
-    async def _come_back(self) -> None:
-        backoff_s = 0.02
-        while self._connection is None:
-            await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311  # jitter, so that gateways do not come at once
-            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-            with contextlib.suppress(StoreUnavailable):
-                self._connection = await self._connect(self._timeout_s, self._lost)
-        log.info("Redis is back")
+    return ServerLink(find, timeout_ms, replicas=place.replicas)

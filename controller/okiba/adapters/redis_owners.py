@@ -45,8 +45,8 @@ class RedisOwners:
 
     async def beats(self) -> tuple[int, list[Beat]]:
         """The same without saying anything."""
-        (seconds, micros), entries = await asyncio.gather(self._link.call("TIME"), self._link.call("HGETALL", GATEWAYS))
-        return int(seconds) * 1000 + int(micros) // 1000, _beats(entries)
+        now_ms, entries = await self._link.script("gateways_look", [GATEWAYS], ())
+        return now_ms, _beats(entries)
 
     async def leave(self, me: Member) -> None:
         """`me` ends, in good order."""

@@ -20,7 +20,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from okiba.adapters.celery_jobs import JobSender, broker_of
+from okiba.adapters.celery_broker import broker_of
+from okiba.adapters.celery_jobs import JobSender
 from okiba.adapters.code_shelf import CodeShelf
 from okiba.adapters.code_stored import StoredCode
 from okiba.adapters.layer_shelf import LayerShelf

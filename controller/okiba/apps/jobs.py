@@ -25,12 +25,14 @@ from celery import Celery, signals
 from celery.apps.worker import Worker
 from celery.beat import Scheduler, Service
 
-from okiba.adapters.celery_jobs import BUILD_LAYER, QUEUE, broker_of, jobs_app
+from okiba.adapters.celery_broker import broker_of
+from okiba.adapters.celery_jobs import BUILD_LAYER, QUEUE, jobs_app
 from okiba.adapters.layer_cache import LayerCache
 from okiba.adapters.layer_pip import LayerBuilder
 from okiba.adapters.layer_store import LayerStore
 from okiba.adapters.local_python import find_interpreter
 from okiba.adapters.payload_sweep import PayloadSweep
+from okiba.adapters.redis_client import client_of
 from okiba.adapters.redis_conditions import KEY as CONDITIONS
 from okiba.adapters.redis_conditions import PERIODS_S, Condition, encoded
 from okiba.adapters.redis_layers import LayerBook
@@ -52,6 +54,8 @@ REISSUE_S: Final = 30.0
 RETENTION_S: Final = 3_600.0
 KEPT_MS: Final = 14 * 24 * 3_600_000
 WATCH_S: Final = 5.0
+REDIS_S: Final = 5.0
+BROKER_S: Final = 2.0
 GOODBYE_S: Final = 1.0
 
 DEAF: Final = 70
@@ -223,14 +227,14 @@ def main(part: str = "") -> int:
     settings = Settings.from_environment(os.environ)
     log_to_stderr(settings.log_level)
     logging.getLogger("celery").setLevel(logging.WARNING)  # at `info` it writes four lines a canary
-    broker_url = broker_of(settings.broker_url, settings.redis_url)
-    app = jobs_app(broker_url)
+    broker = broker_of(settings.broker_url, settings.redis_url)
+    app = jobs_app(broker)
     if part == "beat":
         beat_of(app).start()
         return 0
     if not part:
         threading.Thread(target=beat_of(app).start, name="beat", daemon=True).start()
-    return _work(app, _jobs(settings), _broker(broker_url))
+    return _work(app, _jobs(settings), broker.client(BROKER_S))
 
 
 def _work(app: Celery, jobs: Jobs, broker: redis.Redis) -> int:
@@ -255,7 +259,7 @@ def _work(app: Celery, jobs: Jobs, broker: redis.Redis) -> int:
 
 
 def _jobs(settings: Settings) -> Jobs:
-    client = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=2)
+    client = client_of(settings.redis_url, REDIS_S)
     store, state_dir = S3Store.of(settings), settings.state_dir.absolute()
     payloads = PayloadSweep(client, store, settings.tenant).run
     if settings.code_from == "store":
@@ -269,12 +273,6 @@ def _jobs(settings: Settings) -> Jobs:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _broker(broker_url: str) -> redis.Redis:
-    """A client of the broker, to ask whether it is there; kombu spells socket addresses in a way of its own."""
-    url = broker_url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
-    return redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
 
 
 if __name__ == "__main__":
