@@ -34,6 +34,9 @@ PROGRAMS: Final = {"buildah": "buildah", "debootstrap": "debootstrap", "runc": "
 """Needed to build, and the Debian packages that have them."""
 
 SUITE: Final = "bookworm"
+SUITES: Final = {"3.11": SUITE, "3.13": "trixie"}
+"""The Debian that has a Python: what slots of it stand on."""
+
 PACKAGES: Final = "python3,python3-venv,ca-certificates"
 DEAD_WEIGHT: Final = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/log", "dev")
 """Emptied in the base: half of its size, and nothing reads it in a container."""
@@ -70,7 +73,9 @@ def control_plane() -> Image:
 def slot(python: str = "3.11") -> Image:
     """A function's slot; the base has to have this Python."""
     made_of = ["runtime/okiba_runtime", "runtime/packages.lock"]
-    return _built(f"okiba-slot:{VERSION}-python{python}", "runtime/Dockerfile", made_of, {"PYTHON": python})
+    suite = SUITES[python]
+    name = f"okiba-slot:{VERSION}-python{python}"
+    return _built(name, "runtime/Dockerfile", made_of, {"PYTHON": python}, suite=suite)
 
 
 def minio() -> Image:
@@ -83,13 +88,13 @@ def minio() -> Image:
     )
 
 
-def base() -> Image:
+def base(suite: str = SUITE) -> Image:
     """Debian with Python and certificates, what all others stand on."""
-    key = _key(["debootstrap", SUITE, PACKAGES, *DEAD_WEIGHT, platform.machine()])
-    image = _image(f"okiba-base:{SUITE}", key)
+    key = _key(["debootstrap", suite, PACKAGES, *DEAD_WEIGHT, platform.machine()])
+    image = _image(f"okiba-base:{suite}", key)
     with _one_at_a_time(image) as found:
         if not found:
-            _bootstrap(image)
+            _bootstrap(image, suite)
     return image
 
 
@@ -121,14 +126,16 @@ def _built(
     made_of: list[str],
     arguments: dict[str, str] | None = None,
     site: dict[str, str] | None = None,
+    suite: str = SUITE,
 ) -> Image:
     """The image that this Dockerfile makes of these files.
 
     Args:
         arguments: Of the build; they make a difference to what comes out.
         site: Arguments that make none, such as where modules are fetched from.
+        suite: The Debian that it stands on.
     """
-    under, arguments = base(), arguments or {}
+    under, arguments = base(suite), arguments or {}
     words = [under.key, *(f"{argument}={value}" for argument, value in sorted(arguments.items()))]
     image = _image(name, _key(words, [ROOT / path for path in (dockerfile, *made_of)]))
     with _one_at_a_time(image) as found:
@@ -152,12 +159,12 @@ def _build(image: Image, dockerfile: str, arguments: dict[str, str]) -> None:
         _buildah(image, "rmi", "--prune")
 
 
-def _bootstrap(image: Image) -> None:
+def _bootstrap(image: Image, suite: str) -> None:
     _say(f"making {image.name} with debootstrap")
     install(PROGRAMS)
     with _workplace() as folder:
         root = folder / "root"
-        _run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root)])
+        _run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(root)])
         for name in (*DEAD_WEIGHT, "var/cache/apt", "var/lib/apt/lists"):
             shutil.rmtree(root / name)
             (root / name).mkdir()

@@ -11,7 +11,6 @@ import functools
 import http.server
 import json
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -28,7 +27,7 @@ from tests.cluster.access import Cluster
 from tests.cluster.layout import NODES
 from tests.cluster.making.images import load, product
 from tests.cluster.making.programs import HELM
-from tests.installation import Talks
+from tests.installation import Talks, metric_in
 
 CHART = Path(__file__).parents[1] / "charts" / "okiba"
 WHEELS = cache_dir(os.environ) / "wheels"
@@ -72,10 +71,10 @@ class Release(Talks):
         options = ("--create-namespace", "--values=-", "--wait", "--timeout=4m")
         self.helm("install", "okiba", str(CHART), *options, stdin=json.dumps(self._values(values)))
 
-    def upgrade(self, values: Mapping[str, Any], *arguments: str) -> None:
-        """Changes values of the release."""
+    def upgrade(self, values: Mapping[str, Any]) -> None:
+        """Changes values and returns when every pod is ready again; those of the installation stay as they were."""
         options = ("--reuse-values", "--values=-", "--wait", "--timeout=4m")
-        self.helm("upgrade", "okiba", str(CHART), *options, *arguments, stdin=json.dumps(values))
+        self.helm("upgrade", "okiba", str(CHART), *options, stdin=json.dumps(values))
 
     def _values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         ours = {
@@ -136,11 +135,12 @@ class Release(Talks):
         return sum(self._metric_of(pod, name, labels) for pod in self.pods("gateway"))
 
     def _metric_of(self, pod: str, name: str, labels: Mapping[str, str]) -> float:
+        return metric_in(self.metrics_of(pod), name, **labels)
+
+    def metrics_of(self, pod: str) -> str:
+        """What a gateway or a controller shows Prometheus."""
         # From inside the pod: the policies let nobody else reach this port.
-        text = self.cluster.kubectl("exec", pod, "--namespace", self.namespace, "--", "python", "-c", _METRICS)
-        samples = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        return sum(float(value) for told, value in samples if all(want in told for want in wanted))
+        return self.cluster.kubectl("exec", pod, "--namespace", self.namespace, "--", "python", "-c", _METRICS)
 
     # --- its pods -----------------------------------------------------------------------------------------------------
 
@@ -200,6 +200,7 @@ def release(cluster: Cluster, values: Mapping[str, Any] | None = None) -> Iterat
             print(_story(here), file=sys.stderr)
             raise
         finally:
+            here.clients.close()
             _remove(here)
 
 

@@ -68,10 +68,15 @@ CASES: dict[str, dict[str, Any]] = {
             "adminFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "minio"}}}],
         },
     },
-    "external servers anywhere, by Sentinel": {
-        "redis": {"external": {"url": "redis://a:6379/0", "brokerUrl": "sentinel://a:26379"}},
+    "external servers anywhere, a cluster, and Sentinels for the broker": {
+        "redis": {
+            "external": {
+                "url": "rediss+cluster://okiba:pass@a:6379,b:6379",
+                "brokerUrl": "redis+sentinel://:pass@a:26379,b:26379/main/1",
+            }
+        },
         "s3": {"external": {"endpoint": "http://192.0.2.7:9000", **STORE_KEYS}},
-        "networkPolicy": {"redisPorts": [6379, 26379], "s3Ports": [9000]},
+        "networkPolicy": {"redisPorts": [6379, 16379, 26379], "s3Ports": [9000]},
     },
     "secrets of somebody's own, Redis by its URL in there": {
         "credentials": {"existingSecret": "okiba-own"},
@@ -96,7 +101,7 @@ CASES: dict[str, dict[str, Any]] = {
             }
         },
     },
-    "tags": {"image": {"tag": "edge"}, "slots": {"image": {"tag": "edge-py{python}"}}},
+    "tags": {"image": {"tag": "edge"}, "slots": {"image": {"tag": "edge-py{python}"}, "pythons": ["3.11", "3.12"]}},
     "another site": {
         "platform": {
             "region": "eu-central-1",

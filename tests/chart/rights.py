@@ -85,7 +85,7 @@ def questions(accounts: Iterable[str], namespaces: Iterable[str]) -> Iterator[Ri
     """All that could be asked; of accounts that no Role is for, only the verbs that would show one."""
     pairs = [(group, resource) for group, resources in RESOURCES.items() for resource in resources]
     for account, namespace, (group, resource) in product(accounts, namespaces, pairs):
-        for verb in VERBS if account.endswith("controller") else TELLTALE:
+        for verb in VERBS if account.endswith(("controller", "let-go")) else TELLTALE:
             if resource not in NAMED or verb not in UNNAMED_VERBS:
                 yield Right(account, namespace, verb, resource, group)
 

@@ -129,7 +129,11 @@ def test_denied_ranges_are_cut_out_of_those_that_hold_them(
 def test_slots_reach_an_external_store_where_it_is_named_and_no_address_at_large() -> None:
     named = find(render(CASES["external servers by name"]), "NetworkPolicy", "okiba-slots")["spec"]["egress"]
     assert any(rule["to"] == CASES["external servers by name"]["networkPolicy"]["s3"] for rule in named)
-    unnamed = find(render(CASES["external servers anywhere, by Sentinel"]), "NetworkPolicy", "okiba-slots")
+    unnamed = find(
+        render(CASES["external servers anywhere, a cluster, and Sentinels for the broker"]),
+        "NetworkPolicy",
+        "okiba-slots",
+    )
     assert all("to" in rule for rule in unnamed["spec"]["egress"])
 
 

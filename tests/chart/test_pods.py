@@ -73,6 +73,7 @@ def test_a_container_gets_the_secrets_that_it_uses_and_no_other(defaults: list[D
         "valkey": {"redis-password"},
         "minio": store | {"webhook-token"},
         "test": {"admin-access-key", "admin-secret-key"},
+        "let-go": set(),
     }
 
 
@@ -208,3 +209,28 @@ def test_functions_are_let_go_before_their_namespace_goes() -> None:
     assert hooks["Role"]["rules"] == [
         {"apiGroups": ["okiba.dev"], "resources": ["functions"], "verbs": ["list", "deletecollection"]}
     ]
+
+
+def test_what_a_gateway_has_to_finish_follows_from_its_pod_s_grace(defaults: list[Document]) -> None:
+    given = render({"gateway": {"terminationGracePeriodSeconds": 900, "drainSeconds": 10}})
+    for documents, grace_ms in ((defaults, "37000"), (given, "887000")):
+        spec = dict(pod_specs(documents))["Deployment/okiba-gateway"]
+        assert environment(containers(spec)[0])["OKIBA_GRACE_MS"] == grace_ms
+
+
+def test_gateway_and_controller_are_asked_how_they_are(defaults: list[Document]) -> None:
+    for name in ("gateway", "controller"):
+        (container, *_) = containers(dict(pod_specs(defaults))[f"Deployment/okiba-{name}"])
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports["admin"] == 4567
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert container[probe]["httpGet"]["port"] == "admin"
+
+
+def test_prometheus_may_ask_gateways_and_controllers_once_it_is_let_in() -> None:
+    monitoring = [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]
+    documents = render({"networkPolicy": {"adminFrom": monitoring}})
+    for name in ("gateway", "controller"):
+        policy = find(documents, "NetworkPolicy", f"okiba-{name}")
+        let_in = [rule["from"] for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 4567]
+        assert monitoring[0] in let_in[0]

@@ -20,6 +20,6 @@ def test_every_right_is_one_that_the_cluster_is_asked_about(defaults: list[Docum
     assert rights.granted(defaults) <= asked
 
 
-def test_only_the_controller_has_a_token(defaults: list[Document]) -> None:
+def test_only_the_controller_has_a_token_and_who_lets_its_objects_go(defaults: list[Document]) -> None:
     with_token = [name for name, spec in pod_specs(defaults) if spec["automountServiceAccountToken"]]
-    assert with_token == ["Deployment/okiba-controller"]
+    assert sorted(with_token) == ["Deployment/okiba-controller", "Job/okiba-let-go"]

@@ -23,10 +23,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a port out of range": ({"networkPolicy": {"redisPorts": [70_000]}}, "networkPolicy/redisPorts/0"),
     "an empty peer, which would be anyone": ({"networkPolicy": {"adminFrom": [{}]}}, "networkPolicy/adminFrom/0"),
     "a Redis by HTTP": ({"redis": {"external": {"url": "http://redis:6379"}}}, "redis/external/url"),
-    "a Redis by TLS, which is not spoken yet": (
-        {"redis": {"external": {"url": "rediss://r:6379"}}},
-        "redis/external/url",
+    "kombu's way to name Sentinels": ({"redis": {"external": {"url": "sentinel://r:26379"}}}, "redis/external/url"),
+    "a cluster as a broker": (
+        {"redis": {"external": {"brokerUrl": "redis+cluster://r:6379"}}},
+        "redis/external/brokerUrl",
     ),
+    "a cluster without a broker beside it": (
+        {"redis": {"external": {"url": "redis+cluster://r:6379"}}},
+        "redis.external.brokerUrl",
+    ),
+    "a Python that is none": ({"slots": {"pythons": ["python3.12"]}}, "slots/pythons"),
+    "a wait that is all of the grace": ({"gateway": {"drainSeconds": 45}}, "gateway.drainSeconds"),
     "a store without a scheme": ({"s3": {"external": {"endpoint": "minio:9000"}}}, "s3/external/endpoint"),
     "a key file's name for a bundle": ({"ca": {"bundle": "/etc/ssl/ca.crt"}}, "ca/bundle"),
     "a namespace with a dot": ({"functions": {"namespace": "a.b"}}, "functions/namespace"),

@@ -38,9 +38,12 @@ OKIBA_REGION: { value: {{ .Values.platform.region }} }
 OKIBA_ACCOUNT_ID: { value: {{ .Values.platform.accountId | quote }} }
 OKIBA_LOG_LEVEL: { value: {{ .Values.platform.logLevel }} }
 OKIBA_REDIS_URL: { {{ include "okiba.env.secret" (dict "root" . "key" "redis-url") }} }
-{{- with .Values.redis.external.brokerUrl }}
-OKIBA_BROKER_URL: { value: {{ . | quote }} }
+{{- if .Values.redis.external.brokerUrl }}
+OKIBA_BROKER_URL: { value: {{ .Values.redis.external.brokerUrl | quote }} }
+{{- else if .Values.credentials.existingSecret }}
+OKIBA_BROKER_URL: { valueFrom: { secretKeyRef: { name: {{ include "okiba.credentials" . }}, key: broker-url, optional: true } } }
 {{- end }}
+OKIBA_SLOT_PYTHONS: { value: {{ join "," .Values.slots.pythons | quote }} }
 {{- range $name, $value := .Values.platform.settings }}
 OKIBA_{{ upper $name }}: { value: {{ $value | toString | quote }} }
 {{- end }}
@@ -58,6 +61,11 @@ OKIBA_S3_SECRET_KEY: { {{ include "okiba.env.secret" (dict "root" . "key" "s3-se
 OKIBA_PLATFORM_KEY: { {{ include "okiba.env.secret" (dict "root" . "key" "platform-key") }} }
 {{- end }}
 
+{{/* What is left of the pod's grace after the wait before SIGTERM, less a moment to say goodbye; no less than a second. */}}
+{{- define "okiba.graceSeconds" -}}
+{{- max 1 (sub (sub .Values.gateway.terminationGracePeriodSeconds .Values.gateway.drainSeconds) 3) -}}
+{{- end }}
+
 {{- define "okiba.env.gateway" -}}
 POD_IP: { valueFrom: { fieldRef: { fieldPath: status.podIP } } }
 OKIBA_GATEWAY_NAME: { valueFrom: { fieldRef: { fieldPath: metadata.name } } }
@@ -65,6 +73,7 @@ OKIBA_GATEWAY_ADDRESS: { value: "0.0.0.0:4566" }
 OKIBA_ADMIN_ADDRESS: { value: "0.0.0.0:4567" }
 OKIBA_GATEWAY_PEER_ADDRESS: { value: "$(POD_IP):4567" }
 OKIBA_GATEWAY_FUNCTION_ENDPOINT: { value: "http://{{ include "okiba.host" (dict "root" . "service" "gateway") }}:{{ .Values.gateway.service.port }}" }
+OKIBA_GRACE_MS: { value: {{ mul 1000 (include "okiba.graceSeconds" . | int) | quote }} }
 OKIBA_WEBHOOK_TOKEN: { {{ include "okiba.env.secret" (dict "root" . "key" "webhook-token") }} }
 {{- end }}
 
@@ -73,6 +82,7 @@ POD_IP: { valueFrom: { fieldRef: { fieldPath: status.podIP } } }
 OKIBA_POD_NAMESPACE: { valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
 OKIBA_POD_NAME: { valueFrom: { fieldRef: { fieldPath: metadata.name } } }
 OKIBA_FLEET_ADDRESS: { value: "tcp:$(POD_IP):4568" }
+OKIBA_ADMIN_ADDRESS: { value: "0.0.0.0:4567" }
 OKIBA_SLOT_IMAGE: { value: {{ include "okiba.slotImage" . | quote }} }
 OKIBA_SLOT_POD: { value: /etc/okiba/slot-pod/slot-pod.json }
 {{- end }}

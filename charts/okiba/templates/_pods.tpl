@@ -87,7 +87,8 @@ securityContext:
   capabilities: { drop: [ALL] }
 {{- end }}
 
-{{/* A container of the control plane's image. Args: root, name, command (a list). */}}
+{{/* A container of the control plane's image. Args: root, name, command (a list), alone (no other object of the chart is
+there any more). */}}
 {{- define "okiba.container" -}}
 name: {{ .name }}
 image: {{ include "okiba.controlPlaneImage" .root | quote }}
@@ -97,7 +98,7 @@ command: {{ toJson .command }}
 volumeMounts:
   - { name: scratch, mountPath: /tmp, subPath: tmp }
   - { name: scratch, mountPath: /var/lib/okiba, subPath: state }
-  {{- if include "okiba.ca" .root }}
+  {{- if and (include "okiba.ca" .root) (not .alone) }}
   - { name: ca, mountPath: /etc/okiba/ca, readOnly: true }
   {{- end }}
   {{- range .mounts }}

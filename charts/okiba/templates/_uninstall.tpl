@@ -11,6 +11,13 @@
 {{- end }}
 
 {{/* Args: weight. */}}
+{{- define "okiba.postDelete" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}
+
+{{/* Args: weight. */}}
 {{- define "okiba.preDelete" -}}
 helm.sh/hook: pre-delete
 helm.sh/hook-weight: {{ . | quote }}

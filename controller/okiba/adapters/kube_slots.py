@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -42,9 +41,8 @@ async def preload(address: str, wish: Mapping[str, Any]) -> str:
 
     Refused once the slot is somebody's, which is as good.
     """
-    body = json.dumps({**wish, "limit_ms": PRELOAD_MS}).encode()
-    head = b"POST /okiba/v1/preload HTTP/1.1\r\nHost: slot\r\nContent-Length: %d\r\n\r\n" % len(body)
-    answer = await _asked(address, head + body, PRELOAD_MS / 1000 + ANSWER_S)
+    request = wire.preload_request({**wish, "limit_ms": PRELOAD_MS})
+    answer = await _asked(address, request, PRELOAD_MS / 1000 + ANSWER_S)
     if answer is None:
         return "the agent did not answer"
     if answer.status not in (200, 409):

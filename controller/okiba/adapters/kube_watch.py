@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from okiba.adapters.kube_api import HistoryGone
+from okiba.core.backoff import Backoff
 from okiba.core.errors import CallerError, ClusterUnavailable
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Watch:
         self._stopped = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[Listing | Change] = asyncio.Queue()
-        self._failures = 0
+        self._backoff = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S)
 
     async def follow(self) -> AsyncIterator[Listing | Change]:
         """A listing, then changes, with further listings in between; never ends."""
@@ -102,7 +103,7 @@ class Watch:
                 self._pause(getattr(trouble, "after_s", 0.0))
 
     def _happened(self, event: Document) -> None:
-        self._failures = 0
+        self._backoff.succeeded()
         if event["type"] != "BOOKMARK":
             self._tell(Change(event["object"], gone=event["type"] == "DELETED"))
 
@@ -113,6 +114,5 @@ class Watch:
 
     def _pause(self, asked_s: float) -> None:
         """Longer with every failure, never shorter than the server asks for."""
-        grown_s = min(LAST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 10)
+        grown_s = self._backoff.failed()
         self._stopped.wait(max(asked_s, grown_s) * random.uniform(0.75, 1.25))  # noqa: S311 (spreads clients out)

@@ -3,6 +3,8 @@
     store's rules        no bucket announces anything to Okiba any more; what others set up there stays
     Function objects     with `--functions NAMESPACE`, before that namespace goes: deleted while the controller is
                          there to let them go, or the namespace would wait for ever
+                         with `--let-go NAMESPACE`, after all else has gone: those that stay have no finalizer any
+                         more, so that whoever deletes them need not have Okiba for it
 
 Objects, buckets, functions' users and Redis stay as they are: an installation that comes back finds them.
 """
@@ -16,6 +18,7 @@ import sys
 import time
 from typing import Any, Final
 
+from okiba.adapters.kube_functions import FINALIZER
 from okiba.adapters.s3_admin import S3Admin
 from okiba.apps.journal import log_to_stderr
 from okiba.core.errors import NotFound, OkibaError
@@ -61,11 +64,34 @@ def delete_functions(namespace: str, patience_s: float = PATIENCE_S) -> bool:
         time.sleep(0.5)
 
 
+def let_go(namespace: str) -> list[str]:
+    """The Function objects of a namespace that were Okiba's to hold, and are not any more."""
+    from kubernetes import client, config  # as above
+
+    config.load_incluster_config()  # type: ignore[no-untyped-call]
+    objects = client.CustomObjectsApi()
+    listed: Any = objects.list_namespaced_custom_object(*GROUP, namespace, "functions")
+    held = [item["metadata"] for item in listed["items"] if FINALIZER in item["metadata"].get("finalizers", ())]
+    for metadata in held:
+        others = [name for name in metadata["finalizers"] if name != FINALIZER]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": others}}
+        objects.patch_namespaced_custom_object(
+            *GROUP, namespace, "functions", metadata["name"], patch, _content_type="application/merge-patch+json"
+        )
+    return [metadata["name"] for metadata in held]
+
+
 def main() -> int:
     """Does it all; the process's exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--functions", metavar="NAMESPACE", default="")
-    namespace = parser.parse_args().functions
+    parser.add_argument("--let-go", metavar="NAMESPACE", default="")
+    arguments = parser.parse_args()
+    namespace = arguments.functions
+    if arguments.let_go:
+        log_to_stderr("info")
+        log.info("objects let go", extra={"functions": let_go(arguments.let_go)})
+        return 0
     settings = Settings.from_environment(os.environ)
     log_to_stderr(settings.log_level)
     if namespace and not delete_functions(namespace):

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from okiba.core.agenda import Agenda
+from okiba.core.backoff import Backoff
 from okiba.core.errors import OkibaError, PlatformError
 from okiba.flow.reconcile import Reconciler
+from okiba.flow.rounds import FIRST_PAUSE_S, LAST_PAUSE_S, Rounds
 from okiba.ports import Registry
 
 log = logging.getLogger(__name__)
 
-WORKERS: Final = 4
 SURVEY_MS: Final = 60_000
 LONGEST_MS: Final = 300_000
 """One reconciliation may take so long: unpacking 250 MB beside a busy machine takes a tenth of it."""
 
-_FIRST_PAUSE_MS: Final = 500
-_LAST_PAUSE_MS: Final = 30_000
 _CHANGES_PAUSE_S: Final = 0.5
 
 
@@ -41,20 +38,16 @@ class Follower:
     ) -> None:
         self._registry = registry
         self._reconciler = reconciler
-        self._now_ms = now_ms
         self._chance = chance
-        self._agenda = Agenda()
-        self._news = asyncio.Event()
+        self._rounds = Rounds(now_ms, chance)
         self._gap = asyncio.Event()
-        self._failures: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
             group.create_task(self._survey())
-            for _ in range(WORKERS):
-                group.create_task(self._work())
+            group.create_task(self._rounds.work(self._reconciled))
 
     async def _follow(self) -> None:
         """Puts every change on the agenda; after a gap, everything."""
@@ -71,22 +64,21 @@ class Follower:
         kind, colon, access_key = what.partition(":")
         if colon and kind == "key":
             for name in self._reconciler.functions_of_key(access_key):
-                self._add(name, 0)
+                self._rounds.add(name)
         else:
-            self._add(what, 0)
+            self._rounds.add(what)
 
     async def _survey(self) -> None:
-        failures = 0
+        backoff = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S)
         while True:
             self._gap.clear()
             pause_ms = SURVEY_MS
             try:
                 for name in await self._reconciler.survey():
-                    self._add(name, 0)
-                failures = 0
+                    self._rounds.add(name)
+                backoff.succeeded()
             except OkibaError as trouble:
-                failures += 1
-                pause_ms = self._pause_ms(failures)
+                pause_ms = int(backoff.failed(self._chance()) * 1000)
                 log.warning("survey failed", extra={"reason": str(trouble), "again_in_ms": pause_ms})
             try:
                 async with asyncio.timeout(pause_ms / 1000):
@@ -94,17 +86,7 @@ class Follower:
             except TimeoutError:
                 pass
 
-    async def _work(self) -> None:
-        while True:
-            name = await self._next()
-            again_ms = await self._reconcile(name)
-            self._agenda.done(name)
-            if again_ms is not None:
-                self._add(name, again_ms)
-            else:
-                self._news.set()  # what was asked for meanwhile can be taken now
-
-    async def _reconcile(self, name: str) -> int | None:
+    async def _reconciled(self, name: str) -> int | None:
         """Milliseconds after which to look again, None when all is well."""
         try:
             async with asyncio.timeout(LONGEST_MS / 1000):
@@ -114,32 +96,12 @@ class Follower:
         except Exception:  # one function that nobody foresaw must not end the loop for the others
             log.exception("reconciliation broke", extra={"function": name})
             return self._failed(name, "see above")
-        del self._failures[name]
+        self._rounds.succeeded(name)
         return again_ms
 
     def _failed(self, name: str, reason: str) -> int:
-        self._failures[name] += 1
-        again_ms = self._pause_ms(self._failures[name])
-        extra = {"function": name, "reason": reason, "again_in_ms": again_ms, "failures": self._failures[name]}
+        again_ms = self._rounds.failed(name)
+        failures = self._rounds.failures(name)
+        extra = {"function": name, "reason": reason, "again_in_ms": again_ms, "failures": failures}
         log.warning("reconciliation failed", extra=extra)
         return again_ms
-
-    def _pause_ms(self, failures: int) -> int:
-        """Doubling from half a second to half a minute; half of it left to chance, so that not all come at once."""
-        longest = min(_LAST_PAUSE_MS, _FIRST_PAUSE_MS << min(failures - 1, 10))
-        return int(longest * (0.5 + self._chance() / 2))
-
-    def _add(self, name: str, in_ms: int) -> None:
-        self._agenda.add(name, self._now_ms() + in_ms)
-        self._news.set()
-
-    async def _next(self) -> str:
-        while (name := self._agenda.take(self._now_ms())) is None:
-            self._news.clear()
-            wait_ms = self._agenda.wait_ms(self._now_ms())
-            try:
-                async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
-        return name

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from okiba.core import event as events
+from okiba.core.backoff import Backoff
 from okiba.core.binding import Binding, concerns
 from okiba.core.errors import StoreUnavailable
 from okiba.core.event import Event
@@ -80,16 +81,15 @@ class Router:
 
     async def run(self) -> None:
         """Routes until cancelled; whatever is in a notification, and however long the store is away."""
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S)
         while True:
             try:
                 await self.step(WAIT_MS)
             except StoreUnavailable as error:
                 log.warning("routing waits for the store", extra={"reason": str(error)})
-                await self._pause(pause_s)
-                pause_s = min(pause_s * 2, LAST_PAUSE_S)
+                await self._pause(backoff.failed())
             else:
-                pause_s = FIRST_PAUSE_S
+                backoff.succeeded()
 
     async def step(self, wait_ms: int) -> int:
         """Routes what is there, waiting up to `wait_ms` for the first; how many notifications that were.

@@ -104,7 +104,7 @@ def _check_runtime(runtime: str, installed: Collection[str]) -> None:
         raise Unsupported(f"Runtime: {runtime!r:.100} is not supported; {', '.join(SUPPORTED_RUNTIMES)} are")
     if runtime not in installed:
         here = ", ".join(sorted(installed)) or "none"
-        raise Unsupported(f"Runtime: {runtime} is not installed on this machine; installed: {here}")
+        raise Unsupported(f"Runtime: {runtime} is not installed here; installed: {here}")
 
 
 def _environment(value: Any, name: str) -> dict[str, str]:

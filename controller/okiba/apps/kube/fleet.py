@@ -117,6 +117,15 @@ class KubeFleet:
             counts[pod.holding.function] += pod.states.count(SlotState.TAKEN)
         return +counts
 
+    def pods(self) -> int:
+        """How many pods of slots there are."""
+        return len(self._pods)
+
+    def slots_by_pool(self) -> Mapping[tuple[str, SlotState], int]:
+        """How many slots there are of each kind, by their state; those that have ended are left out."""
+        every = ((str(pod.kind), state) for pod in self._pods.values() for state in pod.states)
+        return Counter((kind, state) for kind, state in every if state is not SlotState.ENDED)
+
     # --- SlotKeeper ---------------------------------------------------------------------------------------------------
 
     def slots(self) -> Sequence[SlotAddress]:

@@ -16,8 +16,7 @@ import logging
 import random
 import time
 import uuid
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,7 +35,6 @@ from okiba.adapters.kube_watch import Change, Listing, Watch
 from okiba.apps.gateway.lambda_fields import configuration_changes
 from okiba.apps.gateway.okiba_fields import attached, attachments, checked_bucket
 from okiba.apps.kube.packages import Packages, Packed
-from okiba.core.agenda import Agenda
 from okiba.core.errors import (
     CallerError,
     Conflict,
@@ -52,11 +50,11 @@ from okiba.core.limits import SUPPORTED_RUNTIMES
 from okiba.core.names import checked_name
 from okiba.core.preparation import given_up
 from okiba.flow.deploy import API, KUBERNETES, check_manager, clear_away, create
+from okiba.flow.rounds import Rounds
 from okiba.ports import Keys, Logs, Queue, Registry
 
 log = logging.getLogger(__name__)
 
-WORKERS: Final = 4
 REFRESH_S: Final = 60.0
 """How often ConfigMaps and Secrets are read again, which nobody announces."""
 
@@ -66,8 +64,8 @@ SLOTS_S: Final = 2.0
 AGAIN_MS: Final = 30_000
 """When an object is looked at again that waits for something that is not there."""
 
-_FIRST_PAUSE_MS: Final = 500
-_LAST_PAUSE_MS: Final = 30_000
+BROKEN_MS: Final = 30_000
+"""The same after a failure that nobody foresaw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +77,7 @@ class Surroundings:
         machine: What slots run on, as AWS spells it: `x86_64` or `arm64`.
         platform: The same as wheels spell it.
         slots: How many slots each function has.
+        runtimes: Those that there are slots of.
     """
 
     registry: Registry
@@ -90,6 +89,7 @@ class Surroundings:
     machine: str
     platform: str
     slots: Callable[[], Mapping[str, int]]
+    runtimes: Collection[str] = SUPPORTED_RUNTIMES
 
 
 class FunctionObjects:
@@ -101,9 +101,7 @@ class FunctionObjects:
         self._declared: dict[str, Declaration] = {}
         self._doubted: set[str] = set()  # names that a list lacked: it is to be asked by name whether they are gone
         self._slots: Mapping[str, int] = {}
-        self._agenda = Agenda()
-        self._news = asyncio.Event()
-        self._failures: Counter[str] = Counter()
+        self._rounds = Rounds(_steady_ms, random.random)
 
     async def run(self) -> None:
         """Follows until cancelled."""
@@ -112,8 +110,7 @@ class FunctionObjects:
             group.create_task(self._follow_registry())
             group.create_task(self._count_slots())
             group.create_task(self._refresh())
-            for _ in range(WORKERS):
-                group.create_task(self._work())
+            group.create_task(self._rounds.work(self._reconciled))
 
     # --- what there is to look at -------------------------------------------------------------------------------------
 
@@ -134,21 +131,21 @@ class FunctionObjects:
         known = {function.name for function in functions if function.managed_by == KUBERNETES} | self._declared.keys()
         for name in known - {declared.name for declared in listed}:
             self._doubted.add(name)
-            self._add(name)
+            self._rounds.add(name)
 
     def _saw(self, declared: Declaration, *, gone: bool) -> None:
         if gone:
             self._declared.pop(declared.name, None)
         else:
             self._declared[declared.name] = declared
-        self._add(declared.name)
+        self._rounds.add(declared.name)
 
     async def _follow_registry(self) -> None:
         while True:
             try:
                 async for what in self._around.registry.changes():
                     if what in self._declared:
-                        self._add(what)
+                        self._rounds.add(what)
             except PlatformError as trouble:
                 log.warning("changes cannot be followed", extra={"reason": str(trouble)})
                 await asyncio.sleep(1.0)
@@ -158,7 +155,7 @@ class FunctionObjects:
             now = dict(self._around.slots())
             for name in self._declared:
                 if now.get(name, 0) != self._slots.get(name, 0):
-                    self._add(name)
+                    self._rounds.add(name)
             self._slots = now
             await asyncio.sleep(SLOTS_S)
 
@@ -167,18 +164,9 @@ class FunctionObjects:
             await asyncio.sleep(REFRESH_S)
             for declared in list(self._declared.values()):
                 if declared.secrets or "configMap" in (declared.spec.get("code") or {}):
-                    self._add(declared.name)
+                    self._rounds.add(declared.name)
 
     # --- working ------------------------------------------------------------------------------------------------------
-
-    async def _work(self) -> None:
-        while True:
-            name = await self._next()
-            again_ms = await self._reconciled(name)
-            self._agenda.done(name)
-            if again_ms is not None:
-                self._add(name, again_ms)
-            self._news.set()
 
     async def _reconciled(self, name: str) -> int | None:
         try:
@@ -186,30 +174,13 @@ class FunctionObjects:
         except NotLeading:
             return None
         except (PlatformError, Conflict, PreconditionFailed) as trouble:
-            self._failures[name] += 1
             log.warning("an object cannot be applied yet", extra={"function": name, "reason": str(trouble)})
-            longest = min(_LAST_PAUSE_MS, _FIRST_PAUSE_MS << min(self._failures[name], 10))
-            return int(longest * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries out)
+            return self._rounds.failed(name)
         except Exception:  # one object that nobody foresaw must not end the loop for the others
             log.exception("an object broke its reconciliation", extra={"function": name})
-            return _LAST_PAUSE_MS
-        del self._failures[name]
+            return BROKEN_MS
+        self._rounds.succeeded(name)
         return again_ms
-
-    async def _next(self) -> str:
-        while (name := self._agenda.take(_steady_ms())) is None:
-            self._news.clear()
-            wait_ms = self._agenda.wait_ms(_steady_ms())
-            try:
-                async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
-        return name
-
-    def _add(self, name: str, in_ms: int = 0) -> None:
-        self._agenda.add(name, _steady_ms() + in_ms)
-        self._news.set()
 
     # --- one object ---------------------------------------------------------------------------------------------------
 
@@ -269,7 +240,7 @@ class FunctionObjects:
     ) -> Function:
         """What the object describes: the present function, if that is what it is; else a new revision to prepare."""
         around = self._around
-        changes = configuration_changes(declared.configuration(secrets), SUPPORTED_RUNTIMES, around.machine)
+        changes = configuration_changes(declared.configuration(secrets), around.runtimes, around.machine)
         wishes = attachments(declared.attachments(KUBERNETES, package.requirements))
         layer = None
         if wishes.requirements.strip():

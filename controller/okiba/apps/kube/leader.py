@@ -22,6 +22,7 @@ from okiba.adapters.slot_parts import parts_for
 from okiba.adapters.vault import Vault
 from okiba.apps.kube.fleet import KubeFleet
 from okiba.apps.kube.functions import FunctionObjects, Surroundings
+from okiba.apps.kube.metrics import ControllerMetrics
 from okiba.apps.kube.needs import KubeNeeds
 from okiba.apps.kube.packages import Packages
 from okiba.apps.kube.term import serve_terms
@@ -36,11 +37,17 @@ async def lead(settings: Settings, link: RedisLink, prepare: Callable[[], Awaita
         prepare: Prepares functions, until cancelled.
     """
     choices = PodChoices.read(settings.slot_image, settings.slot_pod)
-    await serve_terms(settings, link, partial(_work, settings, link, choices, prepare))
+    metrics = ControllerMetrics(link)
+    await serve_terms(settings, link, partial(_work, settings, link, choices, prepare, metrics), metrics.page)
 
 
 async def _work(
-    settings: Settings, link: RedisLink, choices: PodChoices, prepare: Callable[[], Awaitable[None]], api: KubeApi
+    settings: Settings,
+    link: RedisLink,
+    choices: PodChoices,
+    prepare: Callable[[], Awaitable[None]],
+    metrics: ControllerMetrics,
+    api: KubeApi,
 ) -> None:
     vault = Vault(settings.platform_key)
     registry = RedisRegistry(link, vault, settings.tenant)
@@ -58,12 +65,17 @@ async def _work(
         machine="arm64" if platform.endswith("aarch64") else "x86_64",
         platform=platform,
         slots=fleet.slots_by_function,
+        runtimes=settings.slot_runtimes,
     )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(fleet.run())
-        group.create_task(FunctionObjects(api, around).run())
-        group.create_task(_prepared(prepare))
-        group.create_task(_tell_slots(RedisConditions(link), fleet))
+    metrics.keeper = fleet
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fleet.run())
+            group.create_task(FunctionObjects(api, around).run())
+            group.create_task(_prepared(prepare))
+            group.create_task(_tell_slots(RedisConditions(link), fleet))
+    finally:
+        metrics.keeper = None
 
 
 async def _prepared(prepare: Callable[[], Awaitable[None]]) -> None:

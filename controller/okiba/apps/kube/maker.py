@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from okiba.adapters.kube_api import KubeApi
@@ -15,6 +14,7 @@ from okiba.adapters.kube_pods import PodChoices, manifest, new_pod_name
 from okiba.adapters.kube_watch import Document
 from okiba.apps.kube.demand import Demand
 from okiba.apps.kube.pod import Pod
+from okiba.core.backoff import Setbacks
 from okiba.core.errors import CallerError, ClusterUnavailable, NotLeading
 from okiba.core.pod_plan import is_growth, most_lacking, pods_for_callers, start_share
 from okiba.core.slot_kind import SlotKind
@@ -34,15 +34,6 @@ LAST_PAUSE_S: Final = 30.0
 
 TOLD_S: Final = 60.0
 """How long a failure is told after the kind was tried last."""
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """A kind of which the last pods could not be made."""
-
-    reason: str
-    pause_s: float
-    until: float
 
 
 class PodMaker:
@@ -65,15 +56,14 @@ class PodMaker:
     ) -> None:
         self._settings, self._api, self._choices = settings, api, choices
         self._pods, self._seen, self._changed = pods, seen, changed
-        self._troubles: dict[str, _Trouble] = {}
+        self._setbacks = Setbacks(FIRST_PAUSE_S, LAST_PAUSE_S)  # kinds of which the last pods could not be made
         self._anchor: Document | None = None
         self._told_unowned = False
         self.tasks: set[asyncio.Task[None]] = set()
 
     def trouble(self) -> str:
         """Why pods cannot be made, or do not start; empty when nothing is known."""
-        now = time.monotonic()
-        refused = [trouble.reason for trouble in self._troubles.values() if now < trouble.until + TOLD_S]
+        refused = list(self._setbacks.reasons(time.monotonic(), TOLD_S))
         stuck = [
             f"pod {pod.name}: {pod.seen.trouble}"
             for pod in self._pods.values()
@@ -116,16 +106,13 @@ class PodMaker:
 
     def succeeded(self, pod: Pod) -> None:
         """A slot of the pod serves."""
-        self._troubles.pop(str(pod.kind), None)
+        self._setbacks.succeeded(str(pod.kind))
 
     def failed(self, kind: SlotKind, reason: str) -> None:
         """A pod of this kind could not be made, or did not start: the next one waits longer."""
-        before, now = self._troubles.get(str(kind)), time.monotonic()
-        if before and now < before.until:
-            return  # begun beside the one that failed first
-        pause_s = min(2 * before.pause_s, LAST_PAUSE_S) if before else FIRST_PAUSE_S
-        self._troubles[str(kind)] = _Trouble(reason, pause_s, now + pause_s)
-        log.error("a pod could not be made", extra={"kind": str(kind), "reason": reason, "pause_s": pause_s})
+        pause_s = self._setbacks.failed(str(kind), reason, time.monotonic())
+        if pause_s is not None:
+            log.error("a pod could not be made", extra={"kind": str(kind), "reason": reason, "pause_s": pause_s})
 
     @property
     def full(self) -> bool:
@@ -134,8 +121,7 @@ class PodMaker:
 
     def _make(self, kind: SlotKind, size: int) -> bool:
         """Begins to make a pod, unless there is no room or pods of this kind fail just now."""
-        trouble = self._troubles.get(str(kind))
-        if trouble and time.monotonic() < trouble.until:
+        if self._setbacks.pausing(str(kind), time.monotonic()):
             return False
         room = self._settings.max_slots - sum(pod.living for pod in self._pods.values())
         if room <= 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +13,7 @@ from okiba.core.function import Function
 from okiba.core.layer import LayerPhase
 from okiba.core.pools import RECENT_MS, PoolPolicy, Use, desired_pools, sized_by_use
 from okiba.core.slot_kind import SlotKind, kinds_for
+from okiba.flow.deployed import Deployed
 from okiba.ports import Registry
 from okiba.settings import Settings
 
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 DEFAULT_KIND: Final = str(SlotKind("python3.11", 128))
 """Kept warm before anything is deployed: the Python version whose image there surely is, in Lambda's default size."""
 
-REGISTRY_PAUSE_S: Final = 1.0
 LAYERS_S: Final = 5.0
 """How often layers in use are looked up that were not built when last looked at."""
 
@@ -38,11 +37,11 @@ class KubeNeeds:
     """
 
     def __init__(self, settings: Settings, registry: Registry, layers: RedisLayers, parts: Parts) -> None:
-        self._registry, self._layers, self._parts = registry, layers, parts
+        self._layers, self._parts = layers, parts
         self._cap = settings.warm_slots_cap
         self._policy = PoolPolicy(DEFAULT_KIND, settings.warm_slots, settings.warm_layer_slots, settings.warm_layers)
         self._use = Use(settings.idle_slot_ms)
-        self._functions: dict[str, Function] = {}
+        self._deployed = Deployed(registry)
         self._ready: dict[str, tuple[str, ...]] = {}  # layers that are built, and what they preload
         self._looked_at = -LAYERS_S
         self._pools: dict[str, int] | None = None
@@ -55,7 +54,7 @@ class KubeNeeds:
         return self._pools
 
     def _work_out(self, now_ms: int) -> dict[str, int]:
-        functions = self._functions.values()
+        functions = self._deployed.functions
         layered = {kinds_for(function, by_memory=True)[0] for function in functions if function.layer}
         ready = {kind for kind in layered if SlotKind.parse(kind).layer in self._ready}
         pools = desired_pools(functions, self._use.last_ms, ready, self._policy, by_memory=True)
@@ -74,7 +73,7 @@ class KubeNeeds:
 
     async def wish(self, kind: SlotKind) -> Mapping[str, Any] | None:
         """What an agent of this kind is to fetch and import ahead of time; None when its layer is not built."""
-        mine = (each for each in self._functions.values() if each.layer and each.layer.hash == kind.layer)
+        mine = (each for each in self._deployed.functions if each.layer and each.layer.hash == kind.layer)
         function = next(mine, None)
         if function is None or kind.layer not in self._ready:
             return None
@@ -86,17 +85,12 @@ class KubeNeeds:
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Knows the functions as the registry has them; while it is away they stay as they were. Runs for ever."""
-        while True:
-            try:
-                self._functions = {function.name: function for function in await self._registry.all()}
-                self._news(changed)
-                async for name in self._registry.changes():
-                    if not name.startswith("key:"):
-                        await self._reread(name)
-                        self._news(changed)
-            except PlatformError as error:
-                log.warning("the registry cannot be read", extra={"reason": str(error)})
-                await asyncio.sleep(REGISTRY_PAUSE_S)
+
+        def news() -> None:
+            self._pools = None
+            changed()
+
+        await self._deployed.follow(news)
 
     async def look_up_layers(self) -> None:
         """Reads what nobody announces: layers that were built, and the modules that slots of them have imported."""
@@ -104,7 +98,7 @@ class KubeNeeds:
             return
         self._looked_at = time.monotonic()
         told: dict[str, list[str]] = {}
-        for function in self._functions.values():
+        for function in self._deployed.functions:
             if function.layer:
                 told.setdefault(function.layer.hash, []).extend(function.preload)
         try:
@@ -120,17 +114,6 @@ class KubeNeeds:
         if intent is None or intent.phase is not LayerPhase.READY:
             return None
         return tuple(dict.fromkeys([*told, *intent.preload]))
-
-    async def _reread(self, name: str) -> None:
-        function = await self._registry.get(name)
-        if function is None:
-            self._functions.pop(name, None)
-        else:
-            self._functions[name] = function
-
-    def _news(self, changed: Callable[[], None]) -> None:
-        self._pools = None
-        changed()
 
 
 def _wall_ms() -> int:

@@ -32,10 +32,11 @@ PAUSE_S: Final = 1.0
 Work = Callable[[KubeApi], Awaitable[None]]
 
 
-async def serve_terms(settings: Settings, link: RedisLink, work: Work) -> None:
+async def serve_terms(settings: Settings, link: RedisLink, work: Work, metrics: Callable[[], bytes]) -> None:
     """Does the work whenever this process leads; for ever, until cancelled.
 
     Args:
+        metrics: What Prometheus is shown at the admin address, beside what the kubelet is.
         work: Begun anew in each term, cancelled at its end. What it sends to the cluster is fenced besides.
     """
     leadership = Leadership()
@@ -43,7 +44,7 @@ async def serve_terms(settings: Settings, link: RedisLink, work: Work) -> None:
     identity = f"{settings.pod_name or socket.gethostname()}_{secrets.token_hex(4)}"
     namespace = settings.pod_namespace or own_namespace()
     candidate = Candidate(api, api.call, namespace, LEASE, identity, leadership)
-    health = asyncio.ensure_future(serve_health(settings.admin_address, lambda: leadership.left_s > 0))
+    health = asyncio.ensure_future(serve_health(settings.admin_address, lambda: leadership.left_s > 0, metrics))
     try:
         while True:
             await candidate.win()

@@ -15,7 +15,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +27,7 @@ from okiba.apps.local.slots.needs import Needs
 from okiba.apps.local.slots.nursery import Ground, Nursery, Pedigree, new_slot_id, runtime_folder
 from okiba.apps.local.slots.process import END_S, LAST_WORDS_S, LocalSlot, shut_down_unrecorded
 from okiba.apps.local.slots.records import read_records
+from okiba.core.backoff import Setbacks
 from okiba.core.errors import NoSlot, OkibaError, SlotLost, Unsupported
 from okiba.core.pools import split_kind
 from okiba.ports import Registry, SlotAddress
@@ -47,14 +47,6 @@ LAST_PAUSE_S: Final = 30.0
 
 FULL_S: Final = 10.0
 """How often the log says that the machine is full."""
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """A kind of which the last slots could not be made."""
-
-    pause_s: float
-    until: float
 
 
 class LocalFleet:
@@ -86,7 +78,7 @@ class LocalFleet:
         self._starting: Counter[str] = Counter()
         self._slots: dict[str, LocalSlot] = {}
         self._dealt: set[str] = set()
-        self._troubles: dict[str, _Trouble] = {}
+        self._setbacks = Setbacks(FIRST_PAUSE_S, LAST_PAUSE_S)  # kinds of which the last slots could not be made
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -181,8 +173,7 @@ class LocalFleet:
 
     def _make(self, kind: str, *, urgent: bool) -> bool:
         """Begins to make a slot, unless the machine is full or slots of this kind fail just now."""
-        trouble = self._troubles.get(kind)
-        if trouble and time.monotonic() < trouble.until:
+        if self._setbacks.pausing(kind, time.monotonic()):
             return False
         if len(self._dealt) + self._starting.total() >= self._settings.max_slots:
             if urgent:
@@ -201,7 +192,7 @@ class LocalFleet:
             slot = LocalSlot(await nursery.slot(slot_id, urgent=urgent), self._folder, self._died)
             self._slots[slot.id] = slot
             self._deal(slot)
-            self._troubles.pop(kind, None)
+            self._setbacks.succeeded(kind)
         except (OkibaError, OSError) as error:
             self._failed(kind, error)
         finally:
@@ -240,10 +231,9 @@ class LocalFleet:
         self._wanted[slot.kind] -= 1
 
     def _failed(self, kind: str, error: Exception) -> None:
-        before = self._troubles.get(kind)
-        pause_s = min(2 * before.pause_s, LAST_PAUSE_S) if before else FIRST_PAUSE_S
-        self._troubles[kind] = _Trouble(pause_s, time.monotonic() + pause_s)
-        log.error("a slot could not be made", extra={"kind": kind, "reason": str(error), "pause_s": pause_s})
+        pause_s = self._setbacks.failed(kind, str(error), time.monotonic())
+        if pause_s is not None:
+            log.error("a slot could not be made", extra={"kind": kind, "reason": str(error), "pause_s": pause_s})
 
     # --- ending -------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from typing import Final
 from okiba.apps.local.components import Component, Site
 from okiba.apps.local.processes import Command, Process, keep_small, last_lines
 from okiba.apps.local.slots.records import end_all
+from okiba.core.backoff import Backoff
 from okiba.core.errors import PlatformError
 
 log = logging.getLogger(__name__)
@@ -121,17 +122,16 @@ class Supervisor:
 
     async def _keep(self, component: Component) -> None:
         """Runs the component, and runs it again when it has died."""
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S)
         while True:
             began = time.monotonic()
             how = await self._life(component.command)
             if not self._ready:
                 raise PlatformError(self._obituary(component.name, how))
             if time.monotonic() - began > STEADY_S:
-                pause_s = FIRST_PAUSE_S
+                backoff.succeeded()
             log.error("a component died and is started again", extra={"component": component.name, "how": how})
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LAST_PAUSE_S)
+            await asyncio.sleep(backoff.failed())
 
     async def _life(self, command: Command) -> str:
         """Runs it once, from its start to its end; says how that was."""

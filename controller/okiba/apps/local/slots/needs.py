@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import sys
 import sysconfig
 import time
@@ -13,18 +11,14 @@ from typing import Final
 
 from okiba.adapters.redis_layers import RedisLayers
 from okiba.core.errors import PlatformError
-from okiba.core.function import Function
 from okiba.core.layer import BASE_PRELOAD, base_layer, layer_packages
 from okiba.core.pools import PoolPolicy, desired_pools, split_kind
+from okiba.flow.deployed import Deployed
 from okiba.ports import Registry
 from okiba.settings import Settings
 
-log = logging.getLogger(__name__)
-
 DEFAULT_RUNTIME: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 """Kept warm before anything is deployed: this machine surely has it."""
-
-REGISTRY_PAUSE_S: Final = 1.0
 
 
 class Needs:
@@ -38,18 +32,17 @@ class Needs:
         self, settings: Settings, registry: Registry, layers: RedisLayers, changed: Callable[[], None]
     ) -> None:
         self._state_dir = settings.state_dir
-        self._registry = registry
+        self._deployed = Deployed(registry)
         self._layers = layers
         self._changed = changed
         self._idle_ms = settings.idle_slot_ms
         self._policy = PoolPolicy(DEFAULT_RUNTIME, settings.warm_slots, settings.warm_layer_slots, settings.warm_layers)
-        self._functions: dict[str, Function] = {}
         self._preloads: dict[str, tuple[str, ...]] = {}
         self._used_ms: dict[str, int] = {}
 
     def pools(self) -> dict[str, int]:
         """Warm slots wanted, by kind."""
-        functions = self._functions.values()
+        functions = self._deployed.functions
         ready = {function.kind for function in functions if function.layer and self.built(function.kind)}
         return desired_pools(functions, self._used_ms, ready, self._policy)
 
@@ -80,16 +73,7 @@ class Needs:
 
     async def follow(self) -> None:
         """Knows the functions as the registry has them; while it is away they stay as they were. Runs for ever."""
-        while True:
-            try:
-                self._functions = {function.name: function for function in await self._registry.all()}
-                self._changed()
-                async for name in self._registry.changes():
-                    if not name.startswith("key:"):
-                        await self._reread(name)
-            except PlatformError as error:
-                log.warning("the registry cannot be read", extra={"reason": str(error)})
-                await asyncio.sleep(REGISTRY_PAUSE_S)
+        await self._deployed.follow(self._changed)
 
     async def look_up_preloads(self) -> None:
         """Reads what nobody announces: the modules that slots of the layers in use have imported."""
@@ -101,7 +85,7 @@ class Needs:
             base = base_layer(runtime, sysconfig.get_platform()).hash
             self._preload_now(kind, BASE_PRELOAD if (self._state_dir / layer_packages(base)).is_dir() else ())
             return
-        told = [module for function in self._functions.values() if function.kind == kind for module in function.preload]
+        told = [module for function in self._deployed.functions if function.kind == kind for module in function.preload]
         try:
             modules = tuple(dict.fromkeys([*told, *await self._layers.preload(layer)]))
         except PlatformError:
@@ -112,11 +96,3 @@ class Needs:
         if self._preloads.get(kind) != modules:
             self._preloads[kind] = modules
             self._changed()
-
-    async def _reread(self, name: str) -> None:
-        function = await self._registry.get(name)
-        if function is None:
-            self._functions.pop(name, None)
-        else:
-            self._functions[name] = function
-        self._changed()
