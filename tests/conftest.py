@@ -14,6 +14,8 @@ from tests.servers import valkey as start_valkey
 
 # A busy machine makes an example slow, not wrong.
 hypothesis.settings.register_profile("okiba", deadline=None)
+# `make check` asks for this one; `make test` takes the whole hundred examples.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("okiba")
 
 

@@ -156,6 +156,15 @@ class RedisQueue:
         depths = await asyncio.gather(*(self._script("depths", function) for function in functions))
         return {function: (waiting, age_ms) for function, (waiting, age_ms) in zip(functions, depths, strict=True)}
 
+    async def retries(self, functions: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Per function (attempts that wait for their time, wall clock in ms of when the first is due; 0: none)."""
+        told = await asyncio.gather(*(self._retries(self._key(function, "delayed")) for function in functions))
+        return dict(zip(functions, told, strict=True))
+
+    async def _retries(self, delayed: str) -> tuple[int, int]:
+        first = await self._link.call("ZRANGE", delayed, 0, 0, "WITHSCORES")
+        return (await self._link.call("ZCARD", delayed), int(float(first[1]))) if first else (0, 0)
+
     # --- dead letters -------------------------------------------------------------------------------------------------
 
     async def dead_letters(self, function: str, after: str, count: int) -> list[DeadLetter]:

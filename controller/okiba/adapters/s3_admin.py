@@ -30,6 +30,7 @@ from minio.notificationconfig import (
 from urllib3.exceptions import HTTPError
 
 from okiba.adapters.s3_sealing import sealed
+from okiba.core.announcing import Target, targets
 from okiba.core.binding import Binding
 from okiba.core.errors import Conflict, InvalidParameter, NotFound, StoreUnavailable
 from okiba.core.notification import Kind, Rule, as_bindings, same_rules, wanted_rules
@@ -154,6 +155,17 @@ class S3Admin:
             for item in found
             if item.object_name and item.last_modified
         ]
+
+    def targets(self) -> dict[str, Target]:
+        """The webhooks that MinIO knows, by name. Reading their addresses costs it 0.2 s of CPU (Argon2)."""
+        what = "webhook targets"
+        status = self._asked(what, self._admin.info) or {}
+        with _translated(what):
+            try:
+                configuration = self._admin.config_get("notify_webhook")
+            except UnboundLocalError as error:  # the SDK's own, in place of what it was told
+                raise StoreUnavailable(f"{what}: the object store does not tell its configuration") from error
+        return targets(status, configuration)
 
     # --- users ------------------------------------------------------------------------------------------------------
 

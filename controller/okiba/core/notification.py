@@ -92,11 +92,38 @@ def minio_notify_environment(webhook_base_url: str, token: str, queue_dir: Path)
         f"{webhook}_QUEUE_LIMIT_OKIBAQUEUED": str(QUEUE_LIMIT),
     }
     for lane in LANES:
-        target = f"OKIBA{lane.upper()}"
+        target = target_of(lane)
         environment[f"{webhook}_ENABLE_{target}"] = "on"
-        environment[f"{webhook}_ENDPOINT_{target}"] = f"{webhook_base_url.rstrip('/')}/webhooks/s3/{lane}"
+        environment[f"{webhook}_ENDPOINT_{target}"] = lane_endpoint(webhook_base_url, lane)
         environment[f"{webhook}_AUTH_TOKEN_{target}"] = token
     return environment
+
+
+def minio_notify_commands(webhook_base_url: str, token: str, queue_dir: Path, alias: str = "ALIAS") -> list[str]:
+    """The same for a MinIO that runs, as `mc` commands; it refuses those whose address it does not reach.
+
+    Args:
+        token: As a shell reads it: `$TOKEN` is the shell's to replace.
+        alias: What `mc` calls that MinIO.
+    """
+    configure = f"mc admin config set {alias}"
+    queue = {"queued": f' queue_dir="{queue_dir}" queue_limit={QUEUE_LIMIT}'}
+    lanes = [
+        f'{configure} notify_webhook:{target_of(lane)} endpoint="{lane_endpoint(webhook_base_url, lane)}" '
+        f'auth_token="{token}"{queue.get(lane, "")}'
+        for lane in LANES
+    ]
+    return [*lanes, f"{configure} api sync_events=off", f"mc admin service restart {alias}"]
+
+
+def target_of(lane: str) -> str:
+    """What MinIO calls a lane."""
+    return f"OKIBA{lane.upper()}"
+
+
+def lane_endpoint(webhook_base_url: str, lane: str) -> str:
+    """Where a lane's notifications go."""
+    return f"{webhook_base_url.rstrip('/')}/webhooks/s3/{lane}"
 
 
 def wanted_rules(bucket: str, present: Sequence[Rule], bindings: Iterable[Binding]) -> tuple[Rule, ...]:

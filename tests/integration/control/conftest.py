@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,17 +74,20 @@ class ControlPlane:
     Args:
         spool: Where it keeps requests' bodies.
         told: Names of functions that it said were written, in that order.
+        clients: Closes every client in the end.
     """
 
     settings: Settings
     url: str
     spool: Path
     told: list[str]
+    clients: ExitStack
 
     def client(self, principal: str = "admin") -> Any:
         """A boto3 client; the caller's name travels as a header, which the test's shim believes."""
         config = Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1}, read_timeout=60)
         client = boto3.client("lambda", "us-east-1", endpoint_url=self.url, config=config)
+        self.clients.callback(client.close)
 
         def named(request: Any, **_: Any) -> None:
             request.headers["x-test-principal"] = principal
@@ -208,7 +211,8 @@ def running(settings: Settings, spool: Path) -> Iterator[ControlPlane]:
         while not (started and started[0].started):
             assert thread.is_alive() and time.monotonic() < deadline
             time.sleep(0.01)
-        yield ControlPlane(settings, f"http://127.0.0.1:{port}", spool, told)
+        with ExitStack() as clients:
+            yield ControlPlane(settings, f"http://127.0.0.1:{port}", spool, told, clients)
     finally:
         if started:
             started[0].should_exit = True

@@ -62,7 +62,9 @@ def until(condition):
 
 def s3_client(control):
     settings = control.settings
-    return boto3.client(
+    client = boto3.client(
         "s3", "us-east-1", endpoint_url=settings.s3_endpoint, aws_access_key_id=settings.s3_access_key,
         aws_secret_access_key=settings.s3_secret_key,
     )  # fmt: skip
+    control.clients.callback(client.close)
+    return client

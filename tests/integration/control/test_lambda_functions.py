@@ -115,7 +115,7 @@ def test_a_package_that_is_not_in_the_bucket_is_the_callers_mistake(client, name
     ("changes", "message"),
     [
         pytest.param({"Runtime": "nodejs20.x"}, "nodejs20.x' is not supported; python3.10", id="another language"),
-        pytest.param({"Runtime": "python3.12"}, "python3.12 is not installed on this machine", id="a missing Python"),
+        pytest.param({"Runtime": "python3.12"}, "python3.12 is not installed here; installed: ", id="a missing Python"),
         pytest.param({"Timeout": 901}, "less than or equal to 900", id="a timeout of 901 s"),
         pytest.param({"MemorySize": 10_241}, "less than or equal to 10240", id="memory over 10,240 MB"),
         pytest.param({"Handler": "x" * 129}, "'handler' failed", id="a handler of 129 characters"),

@@ -198,6 +198,33 @@ def test_the_quarantine_is_shown_newest_first(control):
     assert (told["quarantined"][0]["reason"], told["quarantined"][0]["body"]) == ("not JSON", "\ufffd garbage")
 
 
+# --- the object store -------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_was_told_nothing_is_said_to_announce_nothing(control, client, name, active):
+    control.ask("PUT", f"/okiba/v1/buckets/{name}")
+    control.ask("PUT", _path(active, "/attachments"), {"bindings": [{**BINDING, "bucket": name}]})
+    control.prepare(active)
+    status, _, told = control.ask("GET", "/okiba/v1/store")
+    assert (status, told["ok"]) == (200, True)
+    assert [lane["message"] for lane in told["lanes"]] == [
+        "the store has no target OKIBADIRECT",
+        "the store has no target OKIBAQUEUED",
+    ]
+    (bucket,) = [found for found in told["buckets"] if found["name"] == name]
+    assert bucket == {
+        "name": name,
+        "ok": False,
+        "message": "has no rule okiba-direct nor okiba-queued",
+        "functions": [active],
+    }
+    assert told["minio"]["environment"]["MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_OKIBADIRECT"] == "$OKIBA_WEBHOOK_TOKEN"
+
+
+def test_what_the_store_says_is_for_the_administrator_alone(control):
+    assert control.ask("GET", "/okiba/v1/store", principal="nobody")[0] == 403
+
+
 # --- buckets ----------------------------------------------------------------------------------------------------------
 
 

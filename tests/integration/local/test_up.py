@@ -84,7 +84,8 @@ def test_a_second_up_on_the_same_folder_is_refused_by_name(okiba: Installation) 
 def test_a_component_killed_with_9_comes_back_and_calls_work(okiba: Installation, component: str) -> None:
     before = okiba.kill(component)
     eventually(lambda: okiba.pid(component) != before)
-    eventually(lambda: okiba.client("s3").list_buckets() and okiba.client("lambda").list_functions(), 30)
+    s3, lambdas = okiba.client("s3"), okiba.client("lambda")
+    eventually(lambda: s3.list_buckets() and lambdas.list_functions(), 30)
     assert f"component='{component}'" in (okiba.state / "logs" / "supervisor.log").read_text()
 
 
@@ -200,7 +201,7 @@ def test_help_is_quick_and_status_without_an_installation_says_how_to_get_one(tm
 
 def test_doctor_names_every_check_and_what_to_do_about_those_that_failed(tmp_path: Path) -> None:
     ran = run(tmp_path, "doctor", "--json", OKIBA_MINIO="/nowhere/minio")
-    findings = {finding["check"]: finding for finding in json.loads(ran.stdout)}
+    findings = {finding["check"]: finding for finding in json.loads(ran.stdout)["findings"]}
     assert {"system", "python", "valkey", "minio", "private /tmp", "memory limits", "open files", "disk"} <= set(
         findings
     )

@@ -209,12 +209,14 @@ def test_a_function_of_which_nothing_is_kept_is_not_found(server: StandIn, okiba
 def test_a_function_that_has_said_nothing_yet_is_no_error(server: StandIn, okiba: Okiba, command: list[str]) -> None:
     server.answers[LOGS], server.answers[LETTERS] = Answer({"chunks": []}), Answer({"dead_letters": []})
     server.answers["GET /okiba/v1/functions/f"] = Answer({"name": "f"})
+    server.answers["GET /okiba/v1/status"] = Answer({"functions": []})
     assert okiba(*command).exit_code == 0
 
 
 def test_what_is_left_of_a_deleted_function_is_shown(server: StandIn, okiba: Okiba) -> None:
     server.answers[LOGS] = [Answer({"chunks": [chunk(1, "last words\n")]}), Answer({"chunks": []})]
     server.answers[LETTERS] = Answer({"dead_letters": [LETTER]})
+    server.answers["GET /okiba/v1/status"] = Answer({"functions": []})
     assert okiba("logs", "f").stdout == "last words\n"
     assert "5-0" in okiba("dlq", "list", "f").stdout
 

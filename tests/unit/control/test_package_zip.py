@@ -251,7 +251,7 @@ def test_a_leftover_of_a_crash_is_in_nobodys_way(tmp_path):
 @given(
     st.dictionaries(st.from_regex(r"[a-z]{1,5}(/[a-z]{1,5}){0,2}", fullmatch=True), st.binary(max_size=200), min_size=1)
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings.default.max_examples // 2)
 def test_every_package_that_is_accepted_holds_exactly_what_was_put_in(tmp_path_factory, files):
     folder = tmp_path_factory.mktemp("package")
     content = lawful(files)
@@ -267,7 +267,7 @@ def test_every_package_that_is_accepted_holds_exactly_what_was_put_in(tmp_path_f
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings.default.max_examples * 3)
 def test_a_damaged_package_is_refused_or_still_whole(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("package")
     content = bytearray(_with(Member("lib/a.py", b"y = 2\n" * 50)).bytes())

@@ -419,28 +419,6 @@ def test_code_that_is_not_a_folder_beside_the_template_is_refused(folder: Path) 
             plan(folder, FUNCTION.replace("CodeUri: src", f"CodeUri: {code}"))
 
 
-@pytest.mark.parametrize(
-    "value", ["5", "[1]", "text", "{a: {b: c}}", "null", "true", "[[]]", "[{}]"], ids=lambda value: f"the value {value}"
-)
-def test_a_value_of_a_wrong_type_is_an_error_of_the_template_and_never_a_traceback(folder: Path, value: str) -> None:
-    for name in (
-        "Handler",
-        "Runtime",
-        "Environment",
-        "Policies",
-        "Events",
-        "Tags",
-        "FunctionName",
-        "CodeUri",
-        "Timeout",
-    ):
-        text = "\n".join(line for line in FUNCTION.splitlines() if f" {name}:" not in line)
-        try:
-            plan(folder, f"{text}\n      {name}: {value}\n")
-        except CallerError:
-            continue
-
-
 def test_the_thumbnail_example_is_deployed_as_it_is() -> None:
     found = read_plan(Path(__file__).parents[3] / "examples/01-thumbnails/template.yaml", "thumbnails", {})
     (made,) = found.functions

@@ -164,8 +164,14 @@ class Deployment:
     def _make(self, current: _Current) -> Deployed:
         if current.lambda_side is None:
             self._told(f"creating {current.plan.name}")
-            self._create(current)
-            return Deployed(current.plan.name, "created", ())
+            try:
+                self._create(current)
+            except Conflict:  # another deployment of this stack was quicker: then it is there to be updated
+                current = self._read(current.plan)
+                if current.lambda_side is None:
+                    raise
+            else:
+                return Deployed(current.plan.name, "created", ())
         changes = self._changes(current)
         for part, change in changes:
             self._told(f"updating {current.plan.name}: {part}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import click
 
-from okiba.apps.cli.client import OkibaClient, function_path
+from okiba.apps.cli.client import API, OkibaClient, function_path
 from okiba.apps.cli.options import json_option, state_option
 from okiba.apps.cli.output import clock, error_text, in_columns
 
@@ -34,11 +35,14 @@ def list_dead_letters(state: Path, name: str | None, *, as_json: bool) -> None:
         client.require_function(name)  # those of a deleted function can be listed while they are kept
     if as_json:
         click.echo(json.dumps(letters, indent=2))
-    elif not letters:
-        click.echo("No dead letters")
-    else:
+        return
+    if letters:
         heading = ("FUNCTION", "ID", "DIED", "REASON", "ATTEMPTS", "ERROR")
         click.echo(in_columns([heading, *map(_row, letters)]))
+    else:
+        click.echo("No dead letters")
+    for line in _retrying(client, names):
+        click.echo(line)
 
 
 @dlq.command()
@@ -59,6 +63,14 @@ def show(state: Path, name: str, letter_id: str, *, as_json: bool) -> None:
     click.echo(f"{'died':<12}{clock(letter['died_ms'])}")
     click.echo(f"\nLast error:\n{error_text(letter['error'])}")
     click.echo(f"\nEvent:\n{_readable(letter['event'])}")
+
+
+def _retrying(client: OkibaClient, names: list[str]) -> Iterator[str]:
+    """What may become a dead letter yet: events whose last attempt failed and that wait for the next one."""
+    for function in client.get_json(f"{API}/status")["functions"]:
+        if (count := function.get("retrying", 0)) and function["name"] in names:
+            events = "1 event waits" if count == 1 else f"{count} events wait"
+            yield f"{function['name']}: {events} for a retry, the next at {clock(function['next_retry_ms'])}"
 
 
 def _readable(event: str) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from okiba.apps.local.state import default_state_dir
+
+_DIGEST: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 def command_line(state: Path, *arguments: str) -> str:
@@ -33,6 +36,11 @@ def in_columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)
+
+
+def shortened(text: str) -> str:
+    """The text with digests of 64 hex digits (layers, packages) cut to their first 12; `--json` has them whole."""
+    return _DIGEST.sub(lambda found: found[0][:12], text)
 
 
 def clock(time_ms: float) -> str:

@@ -6,13 +6,16 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from okiba.apps.cli.options import json_option, state_option
+from okiba.apps.cli.output import clock, shortened
 from okiba.apps.local.state import lock_holder
 from okiba.core.errors import OkibaError
+
+NEXT_RETRY: Final = "next_retry_ms"
 
 
 @click.command(short_help="Show what runs, what waits and what went wrong.")
@@ -46,25 +49,34 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     """The answer as a page; parts that a later release adds are shown too, as they come."""
     for title, content in answer.items():
         if isinstance(content, Mapping):
-            yield from _table(title, [{"": name, **_cells(row)} for name, row in content.items()])
+            yield from _table(title, [{"": shortened(name), **_cells(row)} for name, row in content.items()])
         elif isinstance(content, Sequence) and not isinstance(content, str):
             yield from _table(title, [_cells(row) for row in content])
         else:
-            yield f"{_words(title)}: {content}"
+            yield f"{_words(title)}: {_plain(content)}"
 
 
 def _cells(row: object) -> dict[str, Any]:
     if isinstance(row, Mapping):
-        return {name: _plain(value) for name, value in row.items()}
+        return dict(_cell(name, value) for name, value in row.items())
     return {" ": _plain(row)}
 
 
+def _cell(name: str, value: object) -> tuple[str, str]:
+    """A column's name and what stands in it; a wall clock as people read it."""
+    if name == NEXT_RETRY:
+        return name.removesuffix("_ms"), clock(value) if isinstance(value, int) else ""
+    return name, _plain(value)
+
+
 def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
         return " ".join(f"{name}={inner}" for name, inner in value.items())
     if isinstance(value, list):
         return " ".join(_plain(inner) for inner in value)
-    return "" if value is None else str(value)
+    return "" if value is None else shortened(str(value))
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from okiba.apps.gateway import store_view
 from okiba.apps.gateway.lambda_fields import constraint
 from okiba.apps.gateway.okiba_fields import Attachments, attached, attachments, checked_bucket
 from okiba.apps.gateway.services import ControlServices, answer_json, json_body, require_admin
@@ -45,6 +46,7 @@ class OkibaApi:
         router.add_api_route("/functions/{name}/dead-letters", self.dead_letters, methods=["GET"])
         router.add_api_route("/functions/{name}/dead-letters/{letter}", self.dead_letter, methods=["GET"])
         router.add_api_route("/quarantine", self.quarantine, methods=["GET"])
+        router.add_api_route("/store", self.store, methods=["GET"])
         router.add_api_route("/buckets/{bucket}", self.create_bucket, methods=["PUT"])
         return router
 
@@ -102,6 +104,11 @@ class OkibaApi:
         require_admin(request)
         kept = await self._services.inbox.quarantined(_whole(request.query_params, "count", 100, 1, 1_000))
         return answer_json({"total": kept.total, "quarantined": [_quarantined(item) for item in kept.newest]})
+
+    async def store(self, request: Request) -> Response:
+        """Whether the object store announces to this Okiba, and what it has to be told so that it does."""
+        require_admin(request)
+        return answer_json(await store_view.view(self._services))
 
     async def create_bucket(self, bucket: str, request: Request) -> Response:
         """The bucket exists when this answers: 201 if it is new, 200 if it was there."""

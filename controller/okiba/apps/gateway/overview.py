@@ -22,13 +22,14 @@ async def status(gateway: Gateway) -> Mapping[str, Any]:
     names = [function.name for function in gateway.catalogue.functions()]
     try:
         depths = await gateway.queue.depths(names)
+        retries = await gateway.queue.retries(names)
         dead = await gateway.queue.dead_counts(names)
         quarantine = await gateway.inbox.quarantined(1)
         conditions = await RedisConditions(gateway.link).all()
     except StoreUnavailable as error:
         states = gateway.scaler.states()
         away = {"redis": {"ok": False, "message": str(error)}}
-        return {"components": away, "functions": _functions(gateway, states, {}, {})}
+        return {"components": away, "functions": _functions(gateway, states, {}, {}, {})}
     everyone = [gateway.states(), *(await gateway.peers.states()).values()]
     return {
         "components": {
@@ -36,7 +37,7 @@ async def status(gateway: Gateway) -> Mapping[str, Any]:
             "fleet": _fleet(gateway),
             **shown(conditions, time.time_ns() // 1_000_000),
         },
-        "functions": _functions(gateway, summed(told.get("slots", {}) for told in everyone), depths, dead),
+        "functions": _functions(gateway, summed(told.get("slots", {}) for told in everyone), depths, retries, dead),
         "warm_slots": summed({"all": told.get("warm", {})} for told in everyone).get("all", {}),
         "gateways": len(everyone),
         "quarantine": {
@@ -80,6 +81,7 @@ def _functions(
     gateway: Gateway,
     states: Mapping[str, Mapping[str, int]],
     depths: Mapping[str, tuple[int, int]],
+    retries: Mapping[str, tuple[int, int]],
     dead: Mapping[str, int],
 ) -> list[dict[str, Any]]:
     return [
@@ -90,6 +92,8 @@ def _functions(
             "slots": states.get(function.name, {"idle": 0, "busy": 0, "starting": 0, "waiting": 0}),
             "queued": depths.get(function.name, (0, 0))[0],
             "oldest_ms": depths.get(function.name, (0, 0))[1],
+            "retrying": retries.get(function.name, (0, 0))[0],
+            "next_retry_ms": retries.get(function.name, (0, 0))[1] or None,
             "dead_letters": dead.get(function.name, 0),
         }
         for function in sorted(gateway.catalogue.functions(), key=lambda function: function.name)
