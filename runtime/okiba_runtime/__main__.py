@@ -48,6 +48,8 @@ def _serve(options: Options) -> int:
     from okiba_runtime.nursery import Nursery
     from okiba_runtime.preload import preload
 
+    if options.nursery < 0:
+        _end_when_told()
     reason = preload(options.preload, options.preload_path)
     if reason:
         _start_again(options.without_preload(reason))
@@ -68,12 +70,25 @@ def _exit_status(slot: Slot) -> int:
         message = os.open("/dev/termination-log", os.O_WRONLY | os.O_TRUNC)
     except OSError:  # no container's
         return 1
-    os.write(message, slot.ending.report_json(slot.peak_kb))
+    os.write(message, slot.ending.report_json(slot.peak_kb, slot.last_request_id))
     return 1
+
+
+def _end_when_told() -> None:
+    """Until the agent hears signals itself: process 1 of a container hears none but those it asks for."""
+    import signal
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
 
 def _start_again(words: list[str]) -> None:
     """The same process, from the beginning: threads end, and only what we were given stays open."""
+    import signal
+
+    # What is sent meanwhile stays pending, also over the exec, until `_end_when_told`.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     program = os.path.abspath(__file__)
     os.execv(sys.executable, [sys.executable, "-I", "-S", "-X", "utf8", program, *words])
 

@@ -23,6 +23,7 @@ from okiba_runtime.echo import EchoingRing
 from okiba_runtime.endings import Ending
 from okiba_runtime.fetching import HANGING_US, Error, failed
 from okiba_runtime.isolation import Means
+from okiba_runtime.leaving import Holder, Leaving
 from okiba_runtime.memory import CgroupMemory, Memory, TreeMemory
 from okiba_runtime.options import Options
 from okiba_runtime.order import Order
@@ -76,7 +77,7 @@ class Agent:
         self._preloading = Preloading(self._selector, options, self._adopt)
         self._on_fetched: Callable[[Error], None] | None = None
         self._peers = Peers(self._selector, Calls(self).on_request)
-        self._data: socket.socket | None = None
+        self._holder: Holder | None = None
         self._heard = b""
         self._worker_pid: int | None = None  # 0 when it has died
         self._on_forked: Callable[[int], None] | None = None
@@ -85,7 +86,7 @@ class Agent:
         self._epitaph_us: int | None = None
         self._must_end = False
         self._asked_to_leave = 0
-        self._leaving = False
+        self._leaving: Leaving | None = None
         self._remains_until_us: int | None = None
         self._on_ended: list[Callable[[], None]] = []
         self._watch_descriptors()
@@ -123,7 +124,7 @@ class Agent:
         if self._on_fetched and self.slot.state != slots.FETCHING:
             self._tell_fetched(self.slot.fetch_error)
         if self._asked_to_leave:
-            self._leave()
+            self._leave(now_us)
         if self._remains_until_us is not None:
             self._bury(now_us)
         elif ending := self._due_ending(now_us, looked=self.watch.looks > looks):
@@ -132,6 +133,8 @@ class Agent:
 
     def _patience_s(self) -> float | None:
         times = [self.watch.next_us, self.telemetry.next_us(), self._epitaph_us, self._preloading.until_us]
+        if self._leaving and not self.is_ending:
+            times.append(self._leaving.next_us)
         if self._remains_until_us is not None:
             times.append(clock_us() + _DYING_LOOK_US)
         elif self.slot.running:
@@ -161,24 +164,21 @@ class Agent:
     def _asked_to_end(self, urgency: int) -> None:
         self._asked_to_leave += urgency
 
-    def _leave(self) -> None:
+    def _leave(self, now_us: int) -> None:
         """No invocation is taken any more; the one that runs may finish. Urged, the slot ends at once."""
-        if self._asked_to_leave > 1 or (not self._leaving and self.slot.state not in (slots.IDLE, slots.BUSY)):
-            self._must_end = True
-        elif not self._leaving:
-            # The worker, when it has answered, finds this end of its connection closed, waits for the next one, and
-            # finds that there will be none.
-            if self._data:
-                with contextlib.suppress(OSError):
-                    self._data.shutdown(socket.SHUT_RD)
-            self._ends.control.close()
-        self._leaving = True
+        if self._leaving is None:
+            self.watch.look()
+            self._leaving = Leaving(self.slot, self._ends.control, now_us)
+            self._must_end |= self.slot.state not in (slots.IDLE, slots.BUSY)
+        self._must_end |= self._asked_to_leave > 1 or self._leaving.overdue(now_us)
+        if not self.is_ending:
+            self._leaving.go_on(self._holder, now_us)
 
     # --- what calls ask for -----------------------------------------------------------------------------------------
 
     def promise(self, order: Order, body: bytes, then: Callable[[Error], None]) -> None:
         """The slot becomes this function's if what the order names can be had; `then` gets the error, empty if so."""
-        self._preloading.cancel()
+        self._preloading.cancel("the slot was specialised")
         self._memory.limit(order.memory_mb)
         self.slot.promise(order, clock_us(), HANGING_US)
         self._on_fetched = then
@@ -215,14 +215,17 @@ class Agent:
         self._ends.close()
         processes.end_all([self._zygote_pid, *processes.descendants(self._zygote_pid)])
         self._zygote_pid, self._ends, self._worker_pid, self._heard = born.pid, born.ends, None, b""
-        self._memory.adopt(born.pid)
-        born.ends.link.sendall(b"g")
         self.watch = Watch(self._selector, self._ends, self.slot, self._ring)
         self._selector.register(self._ends.link, selectors.EVENT_READ, lambda _events: self._hear())
+        try:
+            self._memory.adopt(born.pid)
+            born.ends.link.sendall(b"g")
+        except OSError:  # it was killed just behind its last word, and may have been reaped as nobody of ours
+            self.kill(self.slot.gone(-signal.SIGKILL, for_memory=False))
 
     def specialize(self, order: Order, body: bytes, on_forked: Callable[[int], None]) -> None:
         """The slot becomes this function's; `on_forked` gets the worker's pid, 0 if there will be none."""
-        self._preloading.cancel()
+        self._preloading.cancel("the slot was specialised")
         self._memory.limit(order.memory_mb)
         self.slot.specialize(order, clock_us())
         self._send_order(body)
@@ -237,15 +240,15 @@ class Agent:
 
     def connect(self, connection: socket.socket) -> None:
         """The worker serves this connection from now on, and no other."""
-        former, self._data = self._data, connection
+        former, self._holder = self._holder, Holder(connection, clock_us())
         if former:
-            _shut(former)
+            _shut(former.connection)
         connection.setblocking(True)
         try:
             socket.send_fds(self._ends.control, [b"c"], [connection.fileno()])
         except OSError:  # the worker has just died, or hundreds of connections wait for a busy one
             _shut(connection)
-            self._data = None
+            self._holder = None
 
     def shut_down(self, then: Callable[[], None]) -> None:
         """Ends every process of the slot and this agent; calls `then` in between."""
@@ -261,10 +264,21 @@ class Agent:
             return Ending("shutdown", self.slot.request_id or None)
         if self.slot.overdue(now_us):
             self.watch.look()  # the end may have been told within the last 20 ms
-            return self.slot.overdue(now_us)
+            return self._overdue(now_us) if self.slot.overdue(now_us) else None
         if looked and self.slot.running:
             return self.slot.out_of_memory() if self._memory.exceeded(self._zygote_pid) else None
         return None
+
+    def _overdue(self, now_us: int) -> Ending:
+        """The ending of a slot whose time is over; from now on no answer of it reaches anybody.
+
+        One that did, between the last look and the kill, would have the slot handed on to a call that dies of the kill.
+        """
+        if self._holder:
+            _shut(self._holder.connection)
+            self._holder = None
+        self.watch.look()
+        return self.slot.overdue(now_us) or Ending("shutdown", None)
 
     @property
     def is_ending(self) -> bool:
@@ -273,6 +287,7 @@ class Agent:
 
     def kill(self, ending: Ending) -> None:
         """Ends the slot's processes; the report follows when they are gone."""
+        self._preloading.cancel("the slot ended")
         self._dying = ending
         self._report_until_us = clock_us() + _DYING_US
         self._remains_until_us = clock_us() + _REMAINS_US
@@ -332,8 +347,8 @@ class Agent:
 
     def _report(self, ending: Ending, now_us: int) -> None:
         self.watch.end()
-        if self._data:
-            _shut(self._data)
+        if self._holder:
+            _shut(self._holder.connection)
         self.slot.peak_kb = max(self.slot.peak_kb, self._memory.peak_kb)
         lines = self.slot.end(ending, now_us, time.time(), open_line=self._ring.line_is_open)
         self._ring.append(lines, int(time.time() * 1000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def _close(ours: AgentEnds, foreign: list[int]) -> None:
 
 
 def _be_zygote(options: Options, ends: WorkerEnds, *, isolated: bool) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not isolated:
         be_zygote(ends, options.preload_path)
     own, old_tmp = isolation.settle(options.preload_path)

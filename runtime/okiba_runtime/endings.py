@@ -51,11 +51,16 @@ class Ending:
         whose = f"RequestId: {self.request_id} " if self.request_id else ""
         return json.dumps({"errorType": self.error_type, "errorMessage": f"{whose}Error: {self.message}"}).encode()
 
-    def report_json(self, peak_kb: int) -> bytes:
-        """Okiba-Exit's value."""
+    def report_json(self, peak_kb: int, last_request_id: str) -> bytes:
+        """Okiba-Exit's value.
+
+        Args:
+            last_request_id: Of the last invocation that was begun, whether it was ended or not; empty: none was.
+        """
         fields = {
             "reason": self.reason,
             "request_id": self.request_id,
+            "last_request_id": last_request_id,
             "exit_code": self.exit_code,
             "signal": self.signal,
             "peak_memory_kb": peak_kb,

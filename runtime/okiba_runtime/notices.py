@@ -9,6 +9,7 @@ the same pipe, so whoever reads them believes nothing that does not parse, and h
     failed MICROSECONDS JSON        it is not; with the error that invocations end with
     start ID AT_US TIMEOUT_US       an invocation begins
     end ID PEAK_KB                  it has ended, its log lines are written, its answer follows
+    kept COUNT                      so many outcomes wait: at a greeting, at each that is collected, when told to leave
     modules NAME,NAME               what the init phase imported out of layers and packages
 """
 
@@ -35,6 +36,11 @@ def failed(micros: int, error_json: bytes) -> bytes:
     return b"failed %d %b\n" % (micros, error_json)
 
 
+def kept(count: int) -> bytes:
+    """So many outcomes wait to be collected."""
+    return b"kept %d\n" % count
+
+
 def modules(names: list[str]) -> bytes:
     """What to preload next time."""
     return f"modules {','.join(names)}\n".encode()
@@ -44,7 +50,7 @@ def parse(line: bytes) -> tuple[str, list[bytes]] | None:
     """Word and arguments of a line; None for what no worker of ours writes."""
     word, _, rest = line.partition(b" ")
     match word:
-        case b"init" | b"fetched" if rest.isdigit():
+        case b"init" | b"fetched" | b"kept" if rest.isdigit():
             return word.decode(), [rest]
         case b"unfetched":
             return "unfetched", [rest]

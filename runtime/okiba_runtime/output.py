@@ -34,10 +34,14 @@ class Output:
         sys.__stdout__, sys.__stderr__ = self.streams  # type: ignore[misc]
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it stays open as long as the process
 
-    def tell(self, text: str) -> None:
-        """Writes text of the platform's own behind the handler's output, whatever the handler made of sys.stdout."""
+    def tell(self, log: int, text: str) -> None:
+        """Writes text of the platform's own behind the handler's output, whatever the handler made of sys.stdout.
+
+        Args:
+            log: A descriptor of the same pipe that a handler who closes 1 and 2 does not know.
+        """
         missing = self.settle()
-        write_whole(1, (missing.decode() + text).encode("utf-8", "backslashreplace"))
+        write_whole(log, (missing.decode() + text).encode("utf-8", "backslashreplace"))
 
     def settle(self) -> bytes:
         """Everything written so far is in the pipe; returns the line end that the last line lacks, if it does."""

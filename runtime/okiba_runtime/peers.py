@@ -91,9 +91,9 @@ class Peer:
 
     def _take_request(self) -> Request | None:
         end = self._received.find(wire.END_OF_HEAD)
-        if end < 0 or end > wire.MAX_HEAD:
-            if len(self._received) > wire.MAX_HEAD:
-                raise wire.Malformed(f"a head of more than {wire.MAX_HEAD} bytes")
+        if end < 0:
+            if len(self._received) >= wire.MAX_HEAD:
+                raise wire.head_too_long()
             return None
         method, target, headers = wire.parse_head(bytes(self._received[:end]))
         length = wire.body_length(headers, MAX_BODY)

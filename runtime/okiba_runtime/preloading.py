@@ -134,10 +134,10 @@ class Preloading:
         elif self._wish and now_us >= self._until_us:
             self._end(Result(dropped=f"not imported within {self._wish.limit_ms} ms"))
 
-    def cancel(self) -> None:
-        """Somebody wants the slot now, as it is."""
+    def cancel(self, why: str) -> None:
+        """The slot is wanted now, as it is, or not at all."""
         if self._wish:
-            self._end(Result(dropped="the slot was specialised before the modules were imported"))
+            self._end(Result(dropped=f"{why} before the modules were imported"))
 
     def _fetched(self, error: Error) -> None:
         self._fetching = None

@@ -57,7 +57,10 @@ class Slot:
         self.running: Running | None = None
         self.peak_kb = 0
         self.modules = b""
+        self.kept = 0
+        """Outcomes of former holders' that the worker was last known to keep."""
         self.ending: Ending | None = None
+        self.last_request_id = ""
         self._init_us: int | None = None
         self._init_failure = b""
 
@@ -104,6 +107,9 @@ class Slot:
         if word == "modules":
             self.modules = arguments[0]
             return
+        if word == "kept":
+            self.kept = int(arguments[0])
+            return
         state = TRANSITIONS.get((self.state, word))
         if state is None or (word == "failed" and _json_object(arguments[1]) is None):
             return
@@ -112,7 +118,8 @@ class Slot:
             return
         self.state = state
         if word == "start":
-            self.running = Running(arguments[0].decode("latin-1"), int(arguments[1]), int(arguments[2]))
+            self.last_request_id = arguments[0].decode("latin-1")
+            self.running = Running(self.last_request_id, int(arguments[1]), int(arguments[2]))
             return
         self.running = None
         if word == "end":

@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import select
 import signal
+import socket
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
@@ -23,6 +25,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 F_SETPIPE_SZ = 1031
+
+_TCP_ESTABLISHED = 1
 
 # Above what a handler that closes "all" descriptors in a small loop reaches, below the usual soft limit of 1,024.
 _HIGH = 200
@@ -81,6 +85,15 @@ def become_nobodys(*kept: int) -> None:
         if descriptor > 2 and descriptor not in kept:
             with contextlib.suppress(OSError):  # the listing's own is gone already
                 os.close(descriptor)
+
+
+def is_connected(connection: socket.socket) -> bool:
+    """Whether the other side has ended neither itself nor the connection; also once nothing is read here any more."""
+    if connection.family == socket.AF_UNIX:
+        poll = select.poll()
+        poll.register(connection, 0)  # hang-ups and errors are told without being asked for
+        return not poll.poll(0)
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_ESTABLISHED
 
 
 def widen_pipe(descriptor: int, size: int) -> None:

@@ -96,7 +96,7 @@ class Telemetry:
         if slot.request_id:
             headers.append(("Okiba-Running", slot.request_id))
         if slot.ending:
-            headers.append(("Okiba-Exit", slot.ending.report_json(slot.peak_kb).decode()))
+            headers.append(("Okiba-Exit", slot.ending.report_json(slot.peak_kb, slot.last_request_id).decode()))
         elif slot.modules:
             headers.append(("Okiba-Preload", slot.modules.decode("latin-1")))
         return wire.response(200, headers, excerpt.body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+# With the empty line that ends it.
 MAX_HEAD = 16 * 1024
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -26,8 +27,10 @@ def parse_head(head: bytes) -> tuple[bytes, bytes, dict[bytes, bytes]]:
     """Method, target and headers (names in lower case) of a request head without its final empty line.
 
     Raises:
-        Malformed: Not an HTTP/1.1 head, a header twice, or one that changes the framing.
+        Malformed: Not an HTTP/1.1 head, too long a one, a header twice, or one that changes the framing.
     """
+    if len(head) + len(END_OF_HEAD) > MAX_HEAD:
+        raise head_too_long()
     first, _, _ = head.partition(b"\r\n")
     words = first.split(b" ")
     if len(words) != 3 or words[2] != b"HTTP/1.1":
@@ -42,6 +45,11 @@ def parse_head(head: bytes) -> tuple[bytes, bytes, dict[bytes, bytes]]:
     if b"transfer-encoding" in headers:
         raise Malformed("Transfer-Encoding; bodies have a Content-Length here")
     return words[0], words[1], headers
+
+
+def head_too_long() -> Malformed:
+    """The error of a head that is too long, or has not ended though it is as long as it may be."""
+    return Malformed(f"a head of more than {MAX_HEAD} bytes")
 
 
 def body_length(headers: dict[bytes, bytes], limit: int) -> int:

@@ -30,6 +30,9 @@ _OUTCOME = b"/okiba/v1/outcomes/"
 # AWS's 6 MiB of request and the room that an asynchronous envelope takes.
 MAX_EVENT = 6 * 1024 * 1024 + 100 * 1024
 
+# Of an exception's class name, in a header; the answer's body has it whole.
+MAX_KIND = 256
+
 _OPENINGS = frozenset('{["0123456789tfn-')
 _decoder = json.JSONDecoder()
 
@@ -58,6 +61,7 @@ class Worker:
         self._init_failure = b""
         self._untold_init_us: int | None = None
         self._loaded: tuple[str, ...] = ()
+        self._leaving = False
         self._traced = False
         self._pid = os.getpid()
 
@@ -85,22 +89,20 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever the user's module raises
             failure = failure_of(error, "")
             self._init_failure = failure.json()
-            self._output.tell(failure.log_text())
+            self._output.tell(self._log, failure.log_text())
             return failure
         return None
 
     def serve(self) -> None:
-        """Serves data connections, one after the other, for as long as the agent hands them over."""
-        while True:
-            _, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
-            if not descriptors:
-                return
-            self._data = socket.socket(fileno=moved_high(descriptors[0]))
+        """Serves data connections, one after the other, until it is told to leave and nothing is left to collect."""
+        while connection := self._next_connection():
+            self._data = connection
             try:
                 self._data.sendall(self._greeting())
                 if self._init_failure:
                     self._data.shutdown(socket.SHUT_WR)
                     return
+                self._tell_kept()
                 self._answer_all(self._data)
             except OSError:  # the agent has shut it down: somebody else holds the slot now; or its other side is gone
                 continue
@@ -108,6 +110,21 @@ class Worker:
                 self._refuse(self._data, error)
             finally:
                 self._data.close()
+
+    def _next_connection(self) -> socket.socket | None:
+        while not self._leaving or self.outcomes:
+            word, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
+            if descriptors:
+                return socket.socket(fileno=moved_high(descriptors[0]))
+            if not word:
+                return None
+            self._leaving = True
+            self._tell_kept()
+        return None
+
+    def _tell_kept(self) -> None:
+        if self.outcomes:
+            os.write(self._notices, notices.kept(len(self.outcomes)))
 
     def _greeting(self) -> bytes:
         headers = [
@@ -134,8 +151,8 @@ class Worker:
                 return
             end = head.find(wire.END_OF_HEAD)
             while end < 0:
-                if len(head) > wire.MAX_HEAD:
-                    raise wire.Malformed(f"a head of more than {wire.MAX_HEAD} bytes")
+                if len(head) >= wire.MAX_HEAD:
+                    raise wire.head_too_long()
                 more = receive(65536)
                 if not more:
                     return
@@ -146,19 +163,28 @@ class Worker:
             length = wire.body_length(headers, MAX_EVENT)
             if len(body) != length:
                 body = _rest(data, body, length)
-            if method == b"POST" and target == _INVOKE:
-                answer = self._invoke(headers, body)
+            if method == b"POST" and target == _INVOKE and not self._leaving:
+                try:
+                    answer = self._invoke(headers, body)
+                except OSError as error:  # not the connection's: whoever waits would never hear of it
+                    raise SystemExit(1) from error
             else:
                 answer = self._other_call(method, target)
             data.sendall(answer)
+            if self._leaving and not self.outcomes:
+                return
             if self._loaded:
                 self._tell_modules()
 
     def _other_call(self, method: bytes, target: bytes) -> bytes:
+        if target == _INVOKE and method == b"POST":
+            return _error(503, "Okiba.Leaving", "the slot was told to leave; it only hands over what it keeps")
         if method != b"GET" or not target.startswith(_OUTCOME):
             return _error(404, "Okiba.UnknownCall", f"{method.decode('latin-1')} {target.decode('latin-1')}")
         request_id = target[len(_OUTCOME) :].decode("latin-1")
         answer = self.outcomes.take(request_id)
+        if answer:
+            os.write(self._notices, notices.kept(len(self.outcomes)))
         return answer or _error(404, "Okiba.NoOutcome", f"no outcome of {request_id} is kept")
 
     def _invoke(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
@@ -224,8 +250,8 @@ class Worker:
     def _told(self, failure: Failure) -> tuple[bytes, bytes]:
         """The error as the answer's body and as its headers; it is in the log."""
         if not failure.bare:
-            self._output.tell(failure.log_text())
-        kind = "".join(letter for letter in failure.kind if letter.isprintable()).encode("ascii", "replace")
+            self._output.tell(self._log, failure.log_text())
+        kind = "".join(letter for letter in failure.kind[:MAX_KIND] if letter.isprintable()).encode("ascii", "replace")
         return failure.json(), b"X-Amz-Function-Error: Unhandled\r\nOkiba-Error-Type: %b\r\n" % kind
 
     def _trace(self, trace_id: bytes | None) -> None:

@@ -1,8 +1,8 @@
 """The zygote: forks the slot's one worker, reaps what the slot leaves behind, and says how the worker ended.
 
 It runs no user code: preloaded modules were imported before it was forked, the handler's are imported by the worker.
-The worker is forked while the slot is still warm, and waits for its order: the fork, and the pages that a young process
-copies as it touches them, cost 5 ms on a call's way otherwise.
+The worker is forked while the slot is still warm, and waits for its order: so neither the fork, nor the pages that a
+young process copies as it touches them, are on a call's way.
 """
 
 from __future__ import annotations

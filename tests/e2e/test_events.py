@@ -4,6 +4,7 @@ import http.client
 import json
 import time
 import uuid
+from contextlib import closing
 
 import pytest
 from botocore.exceptions import ClientError
@@ -132,13 +133,12 @@ def test_multipart_and_copy_are_told_by_their_names(tell):
 def post(okiba, body, lane="elsewhere", token=None):
     """What a store sends; the status that it is answered."""
     token = okiba.webhook_token if token is None else token
-    connection = http.client.HTTPConnection(okiba.admin, timeout=30)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    connection.request("POST", f"/webhooks/s3/{lane}", body, headers)
-    response = connection.getresponse()
-    response.read()
-    connection.close()
-    return response
+    with closing(http.client.HTTPConnection(okiba.admin, timeout=30)) as connection:
+        connection.request("POST", f"/webhooks/s3/{lane}", body, headers)
+        response = connection.getresponse()
+        response.read()
+        return response
 
 
 def notification(key, sequencer="0A", name="ObjectCreated:Put"):

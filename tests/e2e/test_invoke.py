@@ -2,6 +2,8 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from botocore.exceptions import ClientError
@@ -161,7 +163,7 @@ def test_a_wrong_secret_and_an_unknown_key_are_refused(okiba, lambdas):
             aws_access_key_id=key,
             aws_secret_access_key=secret,
         )
-        with pytest.raises(ClientError) as refused:
+        with closing(stranger), pytest.raises(ClientError) as refused:
             stranger.invoke(FunctionName="echo")
         assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
@@ -213,3 +215,36 @@ def test_an_asynchronous_call_is_tried_three_times_and_then_kept_as_a_dead_lette
     shown = okiba.okiba("dlq", "show", "echo", dead["id"]).stdout
     assert '"n": 7' in shown.replace('\\"', '"')
     assert "ValueError" in shown
+
+
+def test_a_call_that_ends_at_its_deadline_does_no_harm_to_the_next_one(okiba):
+    okiba.deploy_inline("edge", CODE, Timeout=1)
+    client = okiba.client("lambda")
+
+    def one_after_the_other(number):
+        late = {"do": "sleep", "seconds": 0.9992 + number % 8 * 0.0002}
+        for event in (late, {}):
+            response = client.invoke(FunctionName="edge", Payload=json.dumps(event))
+            if event is not late:
+                return response.get("FunctionError"), json.loads(response["Payload"].read())
+        return None
+
+    with ThreadPoolExecutor(4) as callers:
+        assert set(map(repr, callers.map(one_after_the_other, range(40)))) == {repr((None, {}))}
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
+def test_an_init_phase_that_takes_too_long_is_the_functions_error(okiba, kind):
+    name = f"slow-init-{kind.lower()}"
+    okiba.deploy_inline(name, "import time\ntime.sleep(30)\ndef handler(event, context): ...\n")
+    client = okiba.client("lambda")
+    client.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0)
+    response = client.invoke(FunctionName=name, InvocationType=kind, Payload=b"{}")
+    if kind == "RequestResponse":
+        assert response["FunctionError"] == "Unhandled"
+        error = json.loads(response["Payload"].read())
+    else:
+        (letter,) = eventually(lambda: json.loads(okiba.okiba("dlq", "list", name, "--json").stdout), 40)
+        assert (letter["reason"], letter["attempts"]) == ("RetriesExhausted", 1)
+        error = json.loads(letter["error"]) if isinstance(letter["error"], str) else letter["error"]
+    assert error["errorType"] == "Sandbox.Timedout"

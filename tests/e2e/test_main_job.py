@@ -2,6 +2,7 @@
 
 import io
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -96,14 +97,14 @@ def test_the_function_holds_keys_of_its_own_that_reach_its_buckets_and_no_other(
     okiba.client("s3").create_bucket(Bucket="private")
     okiba.deploy_inline("whoami", "import os\n\ndef handler(event, context):\n    return dict(os.environ)\n")
     variables, _ = okiba.invoke("whoami")
-    mine = boto3.client(
+    its_client = boto3.client(
         "s3",
         endpoint_url=okiba.variables["AWS_ENDPOINT_URL_S3"],  # the function may know it by another name
         aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         region_name=variables["AWS_REGION"],
     )
-    with pytest.raises(ClientError) as refused:
+    with closing(its_client) as mine, pytest.raises(ClientError) as refused:
         mine.list_objects_v2(Bucket="private")
     assert refused.value.response["Error"]["Code"] == "AccessDenied"
     assert os.environ.get("AWS_ACCESS_KEY_ID") != variables["AWS_ACCESS_KEY_ID"]

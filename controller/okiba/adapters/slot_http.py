@@ -156,6 +156,17 @@ async def connect(address: str) -> SlotConnection:
     return connection
 
 
+async def _connect_twice(address: str) -> tuple[SlotConnection, SlotConnection]:
+    """Two connections, or none."""
+    first, second = await asyncio.gather(connect(address), connect(address), return_exceptions=True)
+    if isinstance(first, SlotConnection) and isinstance(second, SlotConnection):
+        return first, second
+    for each in (first, second):
+        if isinstance(each, SlotConnection):
+            each.close()
+    raise next(each for each in (first, second) if isinstance(each, BaseException))
+
+
 @dataclass(frozen=True, slots=True)
 class Telemetry:
     """One beat of a slot."""
@@ -253,7 +264,22 @@ class HttpSlot:
         Raises:
             SlotLost: It is gone, refuses, or does not greet in time.
         """
-        control, connection = await asyncio.gather(connect(self.address.address), connect(self.address.address))
+        control, connection = await _connect_twice(self.address.address)
+        try:
+            return await self._opened(control, connection, epoch, specialization, init_s)
+        except BaseException:
+            control.close()
+            connection.close()
+            raise
+
+    async def _opened(
+        self,
+        control: SlotConnection,
+        connection: SlotConnection,
+        epoch: int,
+        specialization: Mapping[str, Any] | None,
+        init_s: float,
+    ) -> Greeting:
         if specialization is not None:
             fetches = "url" in specialization["code"]  # then it answers when it has the code, or init's time is over
             request = wire.specialize_request(specialization)
@@ -301,20 +327,23 @@ class HttpSlot:
         """Runs it; every way it can end is an Outcome."""
         connection = self._connection
         if connection is None or self.dead:
-            return self._lost("the slot was dead before the invocation reached it")
+            return self._lost("the slot was dead before the invocation reached it")._replace(
+                lost_slot=False, unstarted=True
+            )
         request = wire.invocation_request(invocation, timeout_ms, int(time.time() * 1000))
+        begun_s = time.monotonic()
         try:
             answer = await connection.ask(request, timeout_ms / 1000 + OVERTIME_S)
             return self._outcome(invocation, answer)
         except TimeoutError:
             self._died()
-            return _function_error(self.id, timed_out(invocation.request_id, timeout_ms))
+            return _function_error(self.id, timed_out(invocation.request_id, timeout_ms), begun_s)
         except wire.ProtocolError as error:
             self._died()
             return self._lost(str(error))
         except SlotLost as error:
             self._died()
-            return await self._explained(invocation.request_id, str(error))
+            return await self._explained(invocation.request_id, str(error), begun_s)
 
     async def collect(self, kept: str) -> Outcome | None:
         """The outcome that the worker kept of an attempt asked for in an earlier life; None if it has none."""
@@ -335,17 +364,19 @@ class HttpSlot:
             init_us = self.greeting.init_us
         return _read_outcome(self.id, answer, init_us)
 
-    async def _explained(self, request_id: str, reason: str) -> Outcome:
+    async def _explained(self, request_id: str, reason: str, begun_s: float) -> Outcome:
         report = await self._exit_report()
         if report is None and await self._ran_out_of_memory():
-            return _function_error(self.id, out_of_memory(request_id))
-        # A worker that died before it had the invocation did not die of it.
+            return _function_error(self.id, out_of_memory(request_id), begun_s)
+        if report is not None and "last_request_id" in report and report["last_request_id"] != request_id:
+            # A worker that died before it had the invocation did not die of it.
+            return self._lost(reason)._replace(lost_slot=False, unstarted=True)
         if report is None or report.get("request_id") != request_id or _by_platform(report):
             return self._lost(reason)
         if not isinstance(report.get("error"), dict):
             return self._lost(reason)
         peak = report.get("peak_memory_kb")
-        return _function_error(self.id, report["error"], peak if isinstance(peak, int) else 0)
+        return _function_error(self.id, report["error"], begun_s, peak if isinstance(peak, int) else 0)
 
     def told_gone(self, reason: str) -> None:
         """The fleet says that the slot's processes have ended, and why."""
@@ -471,11 +502,13 @@ def _read_outcome(slot: str, answer: wire.Answer, init_us: int | None) -> Outcom
     )
 
 
-def _function_error(slot: str, error: Mapping[str, Any], peak_memory_kb: int = 0) -> Outcome:
+def _function_error(slot: str, error: Mapping[str, Any], begun_s: float, peak_memory_kb: int = 0) -> Outcome:
+    """The end of an attempt whose worker could not tell it; how long it took is known from outside alone."""
     return Outcome(
         Ending.FUNCTION_ERROR,
         json.dumps(error).encode(),
         str(error.get("errorType", "")),
+        duration_us=int((time.monotonic() - begun_s) * 1e6),
         peak_memory_kb=peak_memory_kb,
         slot=slot,
     )

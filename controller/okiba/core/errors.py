@@ -32,7 +32,7 @@ from typing import ClassVar
 class OkibaError(Exception):
     """The root; `code` is the error's name on the wire (AWS's where AWS has one), `status` its HTTP status."""
 
-    code: ClassVar[str] = "ServiceException"
+    code: str = "ServiceException"
     status: ClassVar[int] = 500
 
 
@@ -104,7 +104,7 @@ class AccessDenied(CallerError):
 
     def __init__(self, message: str, code: str = "AccessDeniedException") -> None:
         super().__init__(message)
-        self.wire_code = code
+        self.code = code
 
 
 class Throttled(CallerError):

@@ -50,6 +50,7 @@ class Outcome(NamedTuple):
         init_us: Time of the init phase when this was the slot's first invocation, else None.
         peak_memory_kb: Of the slot's processes.
         slot: The slot's id, empty when none was reached.
+        unstarted: The slot ended before its worker had the invocation: it may be run again whatever it does.
     """
 
     ending: Ending
@@ -60,3 +61,4 @@ class Outcome(NamedTuple):
     init_us: int | None = None
     peak_memory_kb: int = 0
     slot: str = ""
+    unstarted: bool = False

@@ -12,7 +12,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from okiba.core.errors import NoSlot, NotFound, NotOwner, StoreUnavailable, Throttled
 from okiba.core.function import Function
@@ -30,6 +30,8 @@ _LATE_S = 10.0
 _ADOPTION_S = 30.0
 """How long inherited work waits for word of the former owner's slots."""
 _RECENT = 100
+TRIES: Final = 3
+"""Slots that an invocation is given, one after the other, while they end before they have it."""
 
 
 class Ran(NamedTuple):
@@ -81,14 +83,17 @@ class Dispatcher:
             NoSlot: No slot became free in time.
             NotOwner: The function is another gateway's, or has become so while the call waited; it did not run.
         """
-        got: Slot | Outcome | None = self._scaler.acquire_now(function, invocation.asynchronous)
-        if got is None:
-            got = await self._scaler.acquire(function, invocation.asynchronous, wait_ms)
-        ready_s = self._clock()
-        if isinstance(got, Outcome):
-            outcome = _addressed(got, invocation.request_id)
-        else:
-            outcome = await self._in_slot(function, got, invocation)
+        for _ in range(TRIES):
+            got: Slot | Outcome | None = self._scaler.acquire_now(function, invocation.asynchronous)
+            if got is None:
+                got = await self._scaler.acquire(function, invocation.asynchronous, wait_ms)
+            ready_s = self._clock()
+            if isinstance(got, Outcome):
+                outcome = _addressed(got, invocation.request_id)
+            else:
+                outcome = await self._in_slot(function, got, invocation)
+            if not outcome.unstarted:
+                break
         self._record(function, invocation, outcome, accepted_s, ready_s, source)
         return outcome
 
@@ -110,6 +115,8 @@ class Dispatcher:
         ready_s: float,
         source: str,
     ) -> None:
+        if not self._scaler.knows(function.name):
+            return  # deleted meanwhile: nobody would take its numbers away again
         ran = Ran(
             invocation.request_id,
             source,

@@ -10,7 +10,7 @@ connects to none again that it has given back; it says every second what it has,
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -59,14 +59,6 @@ class _Lent:
 
 
 @dataclass(slots=True)
-class _Passing:
-    """Calls that a neighbour has passed on in the second since `since_s`."""
-
-    since_s: float = 0.0
-    count: int = 0
-
-
-@dataclass(slots=True)
 class Borrowed:
     """What this gateway has of one function's owner, who has asked for it back since `recalled_s`."""
 
@@ -97,18 +89,26 @@ class LendingScaler(SharedScaler):
         self.on_recall: Callable[[str, str], None] = lambda _gateway, _function: None
         self.on_return: Callable[[str, str], None] = lambda _gateway, _slot: None
         self._lent: dict[str, _Lent] = {}
-        self._passing: dict[tuple[str, str], _Passing] = defaultdict(_Passing)
+        self._passed: Counter[tuple[str, str]] = Counter()  # calls by borrower and function, since `_counted_s`
+        self._counted_s = 0.0
 
     # --- lending ----------------------------------------------------------------------------------------------------
 
     def lend(self, name: str, borrower: str) -> Loan | None:
         """A free slot for a neighbour that has just passed a call on, if it passes many."""
-        passing, now_s = self._passing[borrower, name], self._loop.time()
-        if now_s - passing.since_s > 1.0:
-            passing.since_s, passing.count = now_s, 0
-        passing.count += 1
+        now_s = self._loop.time()
+        if now_s - self._counted_s > 1.0:
+            self._counted_s = now_s
+            self._passed.clear()
+        self._passed[borrower, name] += 1
         slots = self._functions.get(name)
-        if passing.count < LEND_AFTER or slots is None or slots.waiting or not slots.idle or name in self.borrowed:
+        if (
+            self._passed[borrower, name] < LEND_AFTER
+            or slots is None
+            or slots.waiting
+            or not slots.idle
+            or name in self.borrowed
+        ):
             return None
         slot, _ = slots.idle[-1]
         address = next((each for each in self._fleet.taken(name) if each.id == slot.id), None)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from okiba.core.errors import PlatformError, StoreUnavailable
 from okiba.core.membership import BEAT_S, GAP_S, LOOK_S, Beat, Member, Roll
@@ -155,7 +156,7 @@ class Ownership:
         self._elsewhere: dict[str, str] = {}
         self._due: set[str] = set()
         self._wake = asyncio.Event()
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # as long as somebody has one
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._beaten_s = float("-inf")

@@ -154,7 +154,7 @@ class Scaler:
         now, name = self._loop.time(), slots.function.name
         for waiter in slots.expired(now):
             waiter.future.set_exception(NoSlot(f"no slot for {name} became free within {waiter.wait_ms} ms"))
-        if (due := slots.next_expiry) < math.inf:
+        if (due := slots.next_expiry()) < math.inf:
             self._set_expiry(slots, due)
 
     def _watch_turns(self, slots: FunctionSlots) -> None:
@@ -166,9 +166,10 @@ class Scaler:
         slots.turner = None
         if slots.turns - turns < AT_ONCE:
             self._hand_out(slots)
-            self._grow(slots)
         if slots.waiting and slots.idle:
             self._watch_turns(slots)
+        elif slots.waiting:
+            self._grow(slots)
 
     def _hand_out(self, slots: FunctionSlots) -> None:
         """Free slots go to those who wait for their turn."""
@@ -191,6 +192,10 @@ class Scaler:
         slots = self._holders.pop(slot.id)
         slots.give_back(asynchronous, duration_us)
         self._free(slots, slot)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a function; it may have been deleted while a call of it ran."""
+        return self._function(name) is not None
 
     def limit(self, function: Function) -> int:
         """How many slots the function may have."""
@@ -320,6 +325,13 @@ class Scaler:
             self._fleet.want(kind, sum(wanted), wanted)
 
     async def _start(self, slots: FunctionSlots, function: Function, address: SlotAddress) -> None:
+        try:
+            await self._started(slots, function, address)
+        finally:
+            if slots.waiting:
+                self._expire(slots)  # one slot less that is about to come
+
+    async def _started(self, slots: FunctionSlots, function: Function, address: SlotAddress) -> None:
         try:
             slot = await self._opener.open(address, function, lambda dead: self._slot_died(slots, dead))
         except PlatformError as error:

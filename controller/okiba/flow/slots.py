@@ -31,6 +31,9 @@ a second, more than one gateway passes on, wherever the slots are."""
 _LONG_US: Final = 4 * SHORT_US
 """A call counts for at most so much: one that was held up by others on its machine says little about the next."""
 _UNKNOWN_US: Final = 1e9
+STARTING_S: Final = 12.0
+"""How much longer a call waits for whom a slot is starting: the init phase alone may take 10 s, and a call that left
+just before its end would never be told of its error."""
 
 
 class Waiter(NamedTuple):
@@ -119,15 +122,19 @@ class FunctionSlots:
         with contextlib.suppress(ValueError):
             (self.workers if asynchronous else self.callers).remove(waiter)
 
-    def expired(self, now: float) -> Iterator[Waiter]:
-        """Who has waited for as long as he may."""
-        return (each for each in (*self.callers, *self.workers) if each.due <= now and not each.future.done())
+    def _ends(self) -> Iterator[tuple[Waiter, float]]:
+        """Who waits, and until when: those for whom a slot is starting, until it has greeted or failed."""
+        waiting = (each for each in (*self.callers, *self.workers) if not each.future.done())
+        for place, waiter in enumerate(waiting):
+            yield waiter, waiter.due + (STARTING_S if place < len(self.starting) else 0)
 
-    @property
+    def expired(self, now: float) -> list[Waiter]:
+        """Who has waited for as long as he may."""
+        return [waiter for waiter, end in self._ends() if end <= now]
+
     def next_expiry(self) -> float:
-        """When the next of those who wait is due (loop time); infinity when nobody is."""
-        due = (each.due for each in (*self.callers, *self.workers) if not each.future.done())
-        return min(due, default=math.inf)
+        """When the next of those who wait is due (loop time); infinity when nobody waits."""
+        return min((end for _, end in self._ends()), default=math.inf)
 
     def give_back(self, asynchronous: bool, duration_us: int) -> None:
         """Counts a call as ended; the duration is 0 when it did not come to its end."""

@@ -10,7 +10,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import threading
 import zipfile
@@ -24,7 +23,7 @@ import pytest
 from minio import Minio
 
 from tests import servers
-from tests.integration.runtime.conftest import PROGRAM
+from tests.integration.runtime.conftest import PROGRAM, python_of
 from tests.integration.runtime.gateway import DEADLINE_S, Connection, Slot
 
 BUCKET = "okiba"
@@ -75,14 +74,17 @@ class Agents:
     """Makes slots as containers have them, and ends what is left of them."""
 
     folder: str
+    interpreter: str
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __call__(self, *words: str, environment: Mapping[str, str] | None = None) -> Slot:
         port = servers.free_port()
         runtime_dir = f"{self.folder}/{port}"
-        command = [sys.executable, "-I", "-S", "-X", "utf8", str(PROGRAM), "--listen", f"tcp:127.0.0.1:{port}", *words]
+        python = [self.interpreter, "-I", "-S", "-X", "utf8", str(PROGRAM)]
         surroundings = {"PATH": os.environ["PATH"], "OKIBA_RUNTIME_DIR": runtime_dir, **(environment or {})}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings)
+        process = subprocess.Popen(
+            [*python, "--listen", f"tcp:127.0.0.1:{port}", *words], stdout=subprocess.PIPE, env=surroundings
+        )
         self.processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -98,10 +100,16 @@ class Agents:
             process.communicate(timeout=DEADLINE_S)
 
 
+@pytest.fixture(scope="session", params=["current", "oldest"])
+def interpreter(request: pytest.FixtureRequest) -> str:
+    """A Python that slots run on, one after the other."""
+    return python_of(request.param)
+
+
 @pytest.fixture
-def agents() -> Iterator[Agents]:
+def agents(interpreter: str) -> Iterator[Agents]:
     folder = tempfile.mkdtemp(prefix="ok", dir="/tmp")
-    made = Agents(folder)
+    made = Agents(folder, interpreter)
     yield made
     while Connection.opened:
         Connection.opened.pop().socket.close()

@@ -103,27 +103,43 @@ def test_a_reader_that_does_not_read_costs_the_slot_nothing(agents, store):
 
 
 @contextlib.contextmanager
-def _process_one(runtime_dir: str):
+def _process_one(runtime_dir: str, *words: str, ready: bool = True):
     """An agent that is process 1 of a namespace, as root in it; its second reader is the `unshare` that made it."""
     port = servers.free_port()
     unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
     program = [sys.executable, "-I", "-S", "-X", "utf8", str(PROGRAM), "--listen", f"tcp:127.0.0.1:{port}"]
     environment = {"PATH": os.environ["PATH"], "OKIBA_RUNTIME_DIR": runtime_dir}
-    process = subprocess.Popen([*unshare, *program], stdout=subprocess.PIPE, env=environment)
+    process = subprocess.Popen([*unshare, *program, *words], stdout=subprocess.PIPE, env=environment)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        assert not ready or process.stdout.readline() == b"ready\n"
+        wait_until(lambda: processes.children(process.pid))
         yield process, Slot(f"tcp:127.0.0.1:{port}", processes.children(process.pid)[0], runtime_dir)
     finally:
         process.kill()
         process.communicate(timeout=DEADLINE_S)
 
 
-@pytest.mark.skipif(
+in_namespaces = pytest.mark.skipif(
     subprocess.run(["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true"], check=False,
                    capture_output=True).returncode != 0,
     reason="namespaces are not allowed here",
 )  # fmt: skip
+
+
+@in_namespaces
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_process_one_ends_when_it_is_told_to_while_it_imports(tmp_path, number):
+    begun = tmp_path / "begun"
+    (tmp_path / "heavy.py").write_text(f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(60)")
+    words = ("--preload-path", str(tmp_path), "--preload", "heavy")
+    with _process_one(str(tmp_path), *words, ready=False) as (process, slot):
+        wait_until(begun.exists)
+        os.kill(slot.pid, number)
+        assert process.wait(DEADLINE_S) == 0
+
+
+@in_namespaces
 def test_process_one_reaps_orphans_and_ends_on_sigterm(store, tmp_path):
     source = """
 import os, subprocess

@@ -12,6 +12,7 @@ import sysconfig
 import pytest
 import redis
 
+from okiba.adapters.celery_broker import broker_of
 from okiba.adapters.celery_jobs import JobSender
 from okiba.adapters.code_stored import StoredCode
 from okiba.adapters.layer_stored import StoredLayers
@@ -38,6 +39,12 @@ HERE = f"python3.{sys.version_info[1]}"
 SIX = layer_of("six==1.17.0", HERE, "linux-x86_64")
 HOME = Home("us-east-1", "0" * 12)
 WEEK_MS = 7 * 86_400_000
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> str:
+    """The one that layers are built for here."""
+    return sys.executable
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +192,7 @@ async def test_a_layer_goes_from_its_requirements_over_the_store_into_a_slot(
     agents, jobs, link, valkey, objects, settings, store, tmp_path
 ):
     layers = RedisLayers(link)
-    shelf = StoredLayers(tmp_path / "another", layers, JobSender(valkey.broker_url), WEEK_MS, objects)
+    shelf = StoredLayers(tmp_path / "another", layers, JobSender(broker_of(valkey.broker_url, "")), WEEK_MS, objects)
     assert not await shelf.is_built(SIX.hash)
     await shelf.want(SIX, HERE, 1)
     with redis.Redis(unix_socket_path=valkey.socket) as client:
@@ -210,7 +217,7 @@ async def test_a_layer_whose_archive_is_lost_or_another_is_not_there(link, valke
     layers = RedisLayers(link)
 
     def shelf():
-        return StoredLayers(tmp_path, layers, JobSender(valkey.broker_url), WEEK_MS, objects)
+        return StoredLayers(tmp_path, layers, JobSender(broker_of(valkey.broker_url, "")), WEEK_MS, objects)
 
     await layers.want(layer, HERE, 1)
     with redis.Redis(unix_socket_path=valkey.socket) as client:
@@ -230,5 +237,5 @@ async def test_a_layer_whose_archive_is_lost_or_another_is_not_there(link, valke
 
 
 async def test_nothing_is_built_for_what_is_in_the_slots_image(link, valkey, objects, tmp_path):
-    shelf = StoredLayers(tmp_path, RedisLayers(link), JobSender(valkey.broker_url), WEEK_MS, objects)
+    shelf = StoredLayers(tmp_path, RedisLayers(link), JobSender(broker_of(valkey.broker_url, "")), WEEK_MS, objects)
     assert await shelf.is_built(base_layer(HERE, sysconfig.get_platform()).hash)

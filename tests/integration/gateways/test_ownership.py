@@ -243,8 +243,8 @@ def _through_the_service(site: Site, stop: threading.Event, function: str, **eve
     while not stop.is_set():
         for gateway in site.okiba.gateways:
             if gateway.ready:
-                client = site.okiba.client("lambda", at=gateway.address)
-                answered += _unless_nobody_listens(lambda client=client: invoke(client, function, **event))
+                with site.okiba.passing_client("lambda", at=gateway.address) as client:
+                    answered += _unless_nobody_listens(lambda client=client: invoke(client, function, **event))
     return answered
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from okiba.adapters.celery_broker import broker_of
 from okiba.adapters.celery_jobs import QUEUE, JobSender
 from okiba.adapters.redis_layers import LayerBook, RedisLayers
 from okiba.adapters.redis_link import RedisLink
@@ -74,7 +75,7 @@ def phase(book, layer):
 async def test_a_wanted_layer_is_built_when_its_job_arrives(valkey, book, tmp_path):
     with jobs(valkey, tmp_path):
         await want(valkey, SIX)
-        assert JobSender(valkey.broker_url).build_layer(SIX.hash) is True
+        assert JobSender(broker_of(valkey.broker_url, "")).build_layer(SIX.hash) is True
         until(lambda: phase(book, SIX) is LayerPhase.READY, "the layer")
     assert (tmp_path / layer_packages(SIX.hash) / "six.py").is_file()
     assert book.open_intents() == []
@@ -139,7 +140,7 @@ async def test_tasks_arrive_again_after_the_broker_was_away(tmp_path):
         server.process.wait()
         with start_valkey(tmp_path / "valkey", socket_path=server.socket) as again:
             await want(again, SIX)
-            until(lambda: JobSender(again.broker_url).build_layer(SIX.hash), "the broker")
+            until(lambda: JobSender(broker_of(again.broker_url, "")).build_layer(SIX.hash), "the broker")
             until(lambda: phase(LayerBook(client), SIX) is LayerPhase.READY, "the layer")
             assert process.poll() is None
             client.close()
@@ -153,7 +154,7 @@ async def test_what_people_look_at_is_kept_for_two_weeks(valkey, tmp_path):
         client.xadd(stream, {"old": "1"}, id="1-0")
         client.xadd(stream, {"new": "1"})
     with jobs(valkey, tmp_path):
-        JobSender(valkey.broker_url)._app.send_task("okiba.retention", queue=QUEUE)
+        JobSender(broker_of(valkey.broker_url, ""))._app.send_task("okiba.retention", queue=QUEUE)
         until(lambda: [client.xlen(stream) for stream in streams] == [1, 1], "old entries to go")
     client.close()
 
@@ -183,9 +184,10 @@ def pips(folder: Path) -> list[int]:
 def test_a_worker_that_hears_nothing_from_a_broker_that_answers_ends_to_be_started_again(valkey):
     deaf = (
         "import time\n"
-        "from okiba.apps.jobs import _broker, watch\n"
+        "from okiba.adapters.celery_broker import broker_of\n"
+        "from okiba.apps.jobs import watch\n"
         "from okiba.core.liveness import Liveness\n"
-        f"watch(Liveness(time.monotonic() - 100), _broker({valkey.broker_url!r}))\n"
+        f"watch(Liveness(time.monotonic() - 100), broker_of({valkey.broker_url!r}, '').client(2))\n"
     )
     with redis.Redis(unix_socket_path=valkey.socket, db=1) as broker:
         broker.lpush(QUEUE, "a task that nobody takes")

@@ -1,11 +1,10 @@
-"""Slots out of real nurseries, on two versions of Python where two are installed."""
+"""Slots out of real nurseries, on up to three versions of Python."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -20,23 +19,23 @@ from pathlib import Path
 
 import pytest
 
+from okiba.adapters.local_python import installed_runtimes
 from tests.integration.runtime.gateway import DEADLINE_S, Connection, Slot
 
 PROGRAM = Path(__file__).parents[3] / "runtime" / "okiba_runtime" / "__main__.py"
 
-_CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = ("current", "oldest", "newest")
+"""The Python that runs the tests, and the outermost of the others on this machine that slots may have."""
 
 
-def _another_interpreter() -> str | None:
-    """The newest other Python of 3.10 and later on this machine."""
-    folders = [*os.get_exec_path(), *map(str, Path.home().glob(".pyenv/versions/*/bin"))]
-    found = {}
-    for folder in folders:
-        for path in Path(folder).glob("python3.*"):
-            version = re.fullmatch(r"python3\.(\d+)", path.name)
-            if version and int(version[1]) >= 10 and version[0] != f"python{_CURRENT}":
-                found[int(version[1])] = str(path)
-    return found[max(found)] if found else None
+def python_of(which: str) -> str:
+    """Its path; the test is skipped where this machine has none that is not tested already."""
+    others = [str(path) for name, path in installed_runtimes().items() if name != f"python3.{sys.version_info.minor}"]
+    if which == "current":
+        return sys.executable
+    if len(others) < (1 if which == "oldest" else 2):
+        pytest.skip(f"runtime not tested on the {which} other Python: only {len(others)} from 3.10 on beside this one")
+    return others[0] if which == "oldest" else others[-1]
 
 
 @dataclass
@@ -105,22 +104,14 @@ def nursery_process(interpreter: str, *words: str) -> Iterator[Nursery]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", params=PYTHONS)
+def interpreter(request: pytest.FixtureRequest) -> str:
+    """A Python that slots run on, one after the other."""
+    return python_of(request.param)
+
+
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    """A nursery on the Python that runs the tests."""
-    with nursery_process(sys.executable) as made:
-        yield made
-
-
-@pytest.fixture(scope="session", params=["current", "another"])
-def each_nursery(request: pytest.FixtureRequest) -> Iterator[Nursery]:
-    """Nurseries on two versions of Python, one after the other."""
-    if request.param == "current":
-        yield request.getfixturevalue("nursery")
-        return
-    interpreter = _another_interpreter()
-    if interpreter is None:
-        pytest.skip("no second Python of 3.10 or later is installed")
+def nursery(interpreter: str) -> Iterator[Nursery]:
     with nursery_process(interpreter) as made:
         yield made
 
@@ -156,13 +147,6 @@ def _closed_connections() -> Iterator[None]:
 @pytest.fixture
 def slots(nursery: Nursery) -> Iterator[Slots]:
     made = Slots(nursery)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def slots_of_each(each_nursery: Nursery) -> Iterator[Slots]:
-    made = Slots(each_nursery)
     yield made
     made.close()
 

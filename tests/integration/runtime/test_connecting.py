@@ -211,6 +211,14 @@ def test_what_is_no_invocation_is_answered_and_the_connection_lives(slot):
     assert slot.invoke(1).json == 1
 
 
+def test_a_head_that_is_too_long_is_refused_by_the_worker_also_when_it_comes_whole(slot):
+    slot.greet()
+    slot.data.send("GET", "/okiba/v1/outcomes/x", {"A": "a" * 16 * 1024})
+    refused = slot.data.receive()
+    assert (refused.status, refused.json["errorMessage"]) == (400, "a head of more than 16384 bytes")
+    assert slot.data.at_end()
+
+
 @pytest.mark.parametrize("header", ["Okiba-Timeout-Us", "Lambda-Runtime-Deadline-Ms", "Lambda-Runtime-Aws-Request-Id"])
 def test_an_invocation_without_what_it_needs_ends_the_connection_and_not_the_worker(slot, header):
     slot.greet()

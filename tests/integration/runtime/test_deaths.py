@@ -123,6 +123,7 @@ def test_a_process_that_ends_inside_an_invocation_is_reported(run, last_call, re
     assert ending == {
         "reason": reason,
         "request_id": request_id,
+        "last_request_id": request_id,
         "exit_code": exit_code,
         "signal": number,
         "error": {"errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request_id} Error: {message}"},
@@ -225,6 +226,34 @@ def test_closing_the_standard_descriptors_still_answers(run):
 
     assert [slot.invoke({}).json for _ in range(2)] == ["closed"] * 2
     assert slot.log().count("REPORT") == 2
+
+
+@pytest.mark.parametrize("statement", ["raise ValueError('told')", "print('told', flush=True)"])
+def test_who_has_closed_the_standard_descriptors_still_hears_of_errors_at_once(run, statement):
+    slot = run(f"""
+        import os
+        def handler(event, context):
+            os.closerange(0, 3)
+            {statement}
+    """)
+
+    answer = slot.invoke({})
+
+    assert answer["x-amz-function-error"] == "Unhandled"
+    assert answer.json["errorType"] in {"ValueError", "OSError"}
+    assert answer.json["errorType"] in slot.log()
+
+
+def test_an_exception_of_any_name_is_told(run):
+    slot = run("""
+        def handler(event, context):
+            raise type("A" * 20_000, (Exception,), {})("told")
+    """)
+
+    answer = slot.invoke({})
+
+    assert answer["okiba-error-type"] == "A" * 256
+    assert answer.json["errorMessage"] == "told"
 
 
 def test_using_too_much_memory_is_noticed_by_looking(run, private_tmp):
@@ -422,8 +451,8 @@ def test_a_killed_agent_takes_everything_along(nursery, code, private_tmp):
     wait_until(lambda: not any(map(alive, pids)))
 
 
-def test_a_cut_lifeline_ends_every_slot(code):
-    with nursery_process(os.sys.executable) as nursery:
+def test_a_cut_lifeline_ends_every_slot(interpreter, code):
+    with nursery_process(interpreter) as nursery:
         slots = [nursery.slot() for _ in range(3)]
         for slot in slots[:2]:
             slot.specialize(code("def handler(event, context):\n    while True: pass"))
@@ -438,8 +467,8 @@ def test_a_cut_lifeline_ends_every_slot(code):
         assert os.listdir(nursery.folder) == []
 
 
-def test_slots_survive_their_nursery(code):
-    with nursery_process(os.sys.executable) as nursery:
+def test_slots_survive_their_nursery(interpreter, code):
+    with nursery_process(interpreter) as nursery:
         slot = nursery.slot()
         slot.specialize(code("def handler(event, context): return 'alive'"))
         slot.greet()

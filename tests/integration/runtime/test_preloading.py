@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,9 +33,9 @@ def _words(folder: Path, modules: str = "heavy") -> list[str]:
     return ["--preload-path", str(folder / "python"), "--preload", modules]
 
 
-def test_a_layer_s_modules_are_there_when_the_function_arrives(layer, code):
+def test_a_layer_s_modules_are_there_when_the_function_arrives(interpreter, layer, code):
     folder = layer("value = 1")
-    with nursery_process(sys.executable, *_words(folder, "missing,heavy")) as nursery:
+    with nursery_process(interpreter, *_words(folder, "missing,heavy")) as nursery:
         slot = nursery.slot()
         slot.specialize(code(LOOK), layers=[{"path": str(folder)}])
         slot.greet()
@@ -54,9 +53,9 @@ def test_a_layer_s_modules_are_there_when_the_function_arrives(layer, code):
     ],
     ids=["a thread", "a descriptor"],
 )  # fmt: skip
-def test_a_module_that_must_not_be_forked_ends_preloading(layer, code, source, reason):
+def test_a_module_that_must_not_be_forked_ends_preloading(interpreter, layer, code, source, reason):
     folder = layer(source)
-    with nursery_process(sys.executable, *_words(folder)) as nursery:
+    with nursery_process(interpreter, *_words(folder)) as nursery:
         slot = nursery.slot()
         assert reason in slot.telemetry()["Okiba-Preload-Dropped"]
         slot.specialize(code(LOOK), layers=[{"path": str(folder)}])
@@ -67,9 +66,9 @@ def test_a_module_that_must_not_be_forked_ends_preloading(layer, code, source, r
 
 
 @pytest.mark.parametrize("source", ["1 / 0", "import sys\nsys.exit(3)", "def (", "raise BaseException"])
-def test_a_module_that_cannot_be_preloaded_is_left_to_its_function(layer, code, source):
+def test_a_module_that_cannot_be_preloaded_is_left_to_its_function(interpreter, layer, code, source):
     folder = layer(source)
-    with nursery_process(sys.executable, *_words(folder)) as nursery:
+    with nursery_process(interpreter, *_words(folder)) as nursery:
         slot = nursery.slot()
         slot.specialize(code("def handler(event, context): return 1"), layers=[{"path": str(folder)}])
         slot.greet()
@@ -78,9 +77,9 @@ def test_a_module_that_cannot_be_preloaded_is_left_to_its_function(layer, code, 
         slot.shut_down()
 
 
-def test_a_function_with_another_layer_does_not_get_this_one_s_modules(layer, code):
+def test_a_function_with_another_layer_does_not_get_this_one_s_modules(interpreter, layer, code):
     preloaded, own = layer("value = 'preloaded'"), layer("value = 'own'", "own")
-    with nursery_process(sys.executable, *_words(preloaded)) as nursery:
+    with nursery_process(interpreter, *_words(preloaded)) as nursery:
         slot = nursery.slot()
         slot.specialize(code(LOOK), layers=[{"path": str(own)}])
         slot.greet()

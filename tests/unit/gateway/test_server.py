@@ -158,8 +158,6 @@ async def test_a_trailer_changes_no_header():
 
 async def test_head_is_answered_without_a_body():
     async with serving() as (_, _, port):
-        answers = await told(port, b"HEAD /h HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi", count=0)
-        assert answers == []
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"HEAD /h HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         async with asyncio.timeout(10):
@@ -188,7 +186,7 @@ async def test_a_defect_is_a_500_and_others_go_on():
         assert (await told(port, POST))[0][1] == b"hello"
 
 
-async def test_who_does_not_read_his_answers_gets_no_more_of_them():
+async def test_who_does_not_read_his_answers_gets_no_more_of_them_and_is_hung_up_on_in_the_end():
     async with serving() as (app, here, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         body = b"x" * 2_000_000
@@ -204,6 +202,9 @@ async def test_who_does_not_read_his_answers_gets_no_more_of_them():
         for connection in list(here.connections):
             assert connection.overdue(here.now())
             connection.end()
+        async with asyncio.timeout(5):
+            while here.connections:
+                await asyncio.sleep(0)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         reader._transport.abort()
@@ -302,3 +303,94 @@ async def test_stopping_finishes_what_is_being_answered():
         await stopping
         assert body == b"hello"
         assert b"connection: close" in head
+
+
+async def all_told(port, data, *, half_closed=False):
+    """Everything that the server says until it hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    if half_closed:
+        writer.write_eof()
+    async with asyncio.timeout(10):
+        answers = await reader.read()
+    writer.close()
+    return answers
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nx-long: ", id="a header's value"),
+        pytest.param(b"GET / HTTP/1.1\r\nx", id="a header's name"),
+        pytest.param(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ", id="a trailer"),
+    ],
+)
+async def test_a_line_that_does_not_end_is_refused(begun):
+    async with serving() as (_, _, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(begun)
+        sent = 0
+        async with asyncio.timeout(10):
+            while sent < 8 * subject.MAX_HEAD and not reader._buffer:
+                writer.write(b"a" * 4096)
+                await writer.drain()
+                await asyncio.sleep(0)
+                sent += 4096
+            answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert sent < 3 * subject.MAX_HEAD
+
+
+async def test_more_requests_at_once_than_are_taken_end_with_the_connection_and_not_in_silence():
+    async with serving() as (_, _, port):
+        answers = await all_told(port, POST * 100)
+    assert answers.count(b"HTTP/1.1 200 OK") == subject.MAX_PIPELINED + 1
+    assert answers.count(b"connection: close") == 1
+
+
+async def test_who_has_said_all_he_will_still_hears_the_answer():
+    async with serving() as (app, _, port):
+        asyncio.get_running_loop().call_later(0.05, app.gate.set)
+        answers = await all_told(port, b"GET /slow HTTP/1.1\r\nhost: h\r\n\r\n", half_closed=True)
+    assert answers.startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_a_connection_that_its_client_closes_leaves_no_task_behind():
+    async with serving() as (_, here, port):
+        before = asyncio.all_tasks()
+        await told(port, POST)
+        async with asyncio.timeout(5):
+            while here.connections or asyncio.all_tasks() - before:
+                await asyncio.sleep(0)
+
+
+async def test_a_body_that_comes_while_another_request_is_answered_has_the_time_of_a_body(monkeypatch):
+    monkeypatch.setattr(subject, "IDLE_S", 0.02)
+    monkeypatch.setattr(subject, "SWEEP_S", 0.005)
+    async with serving() as (app, here, port):
+        sweep = asyncio.create_task(here.sweep())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /slow HTTP/1.1\r\nhost: h\r\n\r\n" + POST[:-2])
+        await asyncio.sleep(0.01)
+        app.gate.set()
+        await asyncio.sleep(0.1)
+        writer.write(POST[-2:])
+        async with asyncio.timeout(5):
+            answers = await reader.read(10_000)
+            while answers.count(b"HTTP/1.1 200 OK") < 2:
+                answers += await reader.read(10_000)
+        writer.close()
+        sweep.cancel()
+
+
+async def test_an_application_that_is_cancelled_does_not_leave_its_client_hanging():
+    class Cancelled(Echo):
+        async def answer(self, call):
+            raise asyncio.CancelledError
+
+    app = Cancelled()
+    here = Server(app, "127.0.0.1:0")
+    await here.start()
+    assert await all_told(here._server.sockets[0].getsockname()[1], POST) == b""
+    await here.stop(1)

@@ -18,7 +18,7 @@ def test_an_ending_is_told_as_its_vector_says(vector):
     limit_ms = 10_000 if told["reason"] == "init_timeout" else 30_000
     ending = Ending(told["reason"], told["request_id"], told["exit_code"], told["signal"], limit_ms)
 
-    assert json.loads(ending.report_json(40312)) == told
+    assert json.loads(ending.report_json(40312, told["last_request_id"])) == told
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_an_error_that_would_not_fit_into_a_header_is_shortened():
     error = {"errorType": "E", "errorMessage": "ü" * 20_000, "requestId": "", "stackTrace": ["x" * 9_000]}
     ending = Ending("init_error", None, 0, init_failure=json.dumps(error).encode())
 
-    told = ending.report_json(1)
+    told = ending.report_json(1, "")
 
     assert len(told) < 8 * 1024
     assert json.loads(told)["error"]["errorType"] == "E"

@@ -1,6 +1,8 @@
 """One connection to a slot: questions, answers, and what happens when none comes."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -63,6 +65,27 @@ async def test_an_answer_that_nobody_asked_for_ends_the_connection(connection):
     connection.data_received(ANSWER)
     with pytest.raises(SlotLost):
         await connection.ask(b"first", 1)
+
+
+async def test_a_question_that_is_withdrawn_ends_the_connection(connection):
+    asked = asyncio.create_task(connection.ask(b"silence", 1))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert connection.closed  # its answer would meet the next question
+
+
+async def test_nothing_is_left_of_a_closed_connection_whose_question_had_long_to_go():
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    connection = await connect(f"tcp:127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    await connection.ask(b"first", 900)
+    connection.close()
+    await asyncio.sleep(0.01)
+    left = weakref.ref(connection)
+    del connection
+    gc.collect()
+    assert left() is None
+    server.close()
 
 
 async def test_two_questions_at_a_time_are_refused(connection):

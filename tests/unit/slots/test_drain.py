@@ -14,6 +14,7 @@ from okiba.core.function import Function, State
 from okiba.core.invocation import Ending, Outcome
 from okiba.core.retry import RetryPolicy
 from okiba.core.slot_kind import kinds_for
+from okiba.flow import dispatch
 from okiba.flow.dispatch import Dispatcher, Drain
 from okiba.flow.inherit import Inheritance
 from okiba.flow.scale import ScalePolicy, Scaler
@@ -157,6 +158,14 @@ async def test_failures_of_the_platform_cost_no_retry():
         assert len(slot.ran) == 5
 
 
+async def test_work_whose_slots_end_before_they_have_it_is_given_others_at_no_cost():
+    never = Outcome(Ending.PLATFORM_FAILURE, b"{}", "Okiba.SlotLost", unstarted=True)
+    async with draining([never, never, GOOD]) as (queue, slot, drain, _):
+        await put(queue, drain)
+        assert await ends(queue) == "succeeded"
+        assert slot.ran == ["r-e"] * 3
+
+
 async def test_work_under_which_three_slots_die_is_poison():
     async with draining([LOST]) as (queue, slot, drain, _):
         await put(queue, drain)
@@ -254,6 +263,28 @@ async def test_a_lease_whose_answer_was_lost_is_taken_up_and_what_is_in_hand_lef
         assert await pump(drain, queue, "lost") == "succeeded"
         assert [lease.work.event_id for lease in lost] == ["lost"]
         assert slot.ran == ["r-in-hand", "r-lost"]
+
+
+async def test_a_lease_that_a_stopped_store_carries_out_late_is_taken_up_too(monkeypatch):
+    monkeypatch.setattr(dispatch, "_STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(dispatch, "_LATE_S", 0.05)
+    async with draining([GOOD]) as (queue, slot, drain, _):
+        lease, recover = queue.lease, queue.recover
+
+        async def unanswered(function, count, now_ms):
+            queue.lease = lease
+            raise StoreUnavailable("stopped")
+
+        async def before_the_late_command(function, held=()):
+            queue.recover = recover
+            found = await recover(function, held)
+            assert [each.work.event_id for each in await lease("f", 1, 0)] == ["late"]  # to nobody's knowledge
+            return found
+
+        queue.lease, queue.recover = unanswered, before_the_late_command
+        await put(queue, drain, event="late")
+        assert await ends(queue, "late") == "succeeded"
+        assert slot.ran == ["r-late"]
 
 
 async def test_what_a_slot_still_runs_waits_for_that_slot():

@@ -403,6 +403,75 @@ async def test_who_waits_for_a_turn_that_does_not_come_gets_a_free_slot():
     assert world.fleet.wanted == {"python3.11": 0}
 
 
+async def test_who_waits_for_his_turn_gets_a_new_slot_once_the_free_ones_are_given_up():
+    world = World(warm=6, wait_ms=2_000)
+    held = await busy_with_short_calls(world, idle=2)
+    waiting = [asyncio.create_task(world.scaler.acquire(FUNCTION, False)) for _ in range(2)]
+    await asyncio.sleep(0)
+    for slot, _ in list(world.scaler._functions["f"].idle):
+        world.scaler._retire(world.scaler._functions["f"], slot)
+    for slot in held:  # as many turns as keep the others waiting, to calls that came later
+        world.scaler._functions["f"].give_back(False, 50)
+        world.scaler._functions["f"].calling += 1
+        del slot
+    world.fleet.warm = [SlotAddress(f"new{number}", "python3.11", "unix:/x") for number in range(2)]
+    async with asyncio.timeout(1):
+        assert {(await each).id for each in waiting} == {"new0", "new1"}
+
+
+async def test_turns_that_go_on_are_looked_at_again_until_they_do_not():
+    world = World(warm=6, wait_ms=2_000)
+    held = await busy_with_short_calls(world, idle=2)
+    waiting = asyncio.create_task(world.scaler.acquire(FUNCTION, False))
+    await asyncio.sleep(0)
+    slots = world.scaler._functions["f"]
+    slots.turns += 4  # the first look finds that calls have ended since, the second that none have
+    async with asyncio.timeout(1):
+        assert await waiting not in held
+
+
+async def test_one_call_that_was_held_up_does_not_end_the_turns_of_short_ones():
+    world = World(warm=6)
+    held = await busy_with_short_calls(world, idle=2)
+    world.scaler.release(held[0], False, duration_us=900_000)
+    assert world.scaler.acquire_now(FUNCTION, False) is not None
+    assert world.scaler.acquire_now(FUNCTION, False) is None
+
+
+async def test_who_waits_while_his_slot_is_in_its_init_phase_hears_how_that_ended():
+    world = World(warm=1, wait_ms=20)
+    began, opened = asyncio.Event(), world.opener.open
+
+    async def slowly(address, function, on_dead):
+        await began.wait()
+        world.opener.init_error = b'{"errorType": "Sandbox.Timedout"}'
+        return await opened(address, function, on_dead)
+
+    world.opener.open = slowly
+    first = asyncio.create_task(world.scaler.acquire(FUNCTION, False))
+    await asyncio.sleep(0)
+    assert await ended(world.scaler.acquire(FUNCTION, False)) == "20 ms"  # only one slot was starting
+    began.set()
+    assert (await first).error_type == "Sandbox.Timedout"
+
+
+async def test_who_has_waited_too_long_is_told_so_once_his_slot_failed_to_start():
+    world = World(warm=1, wait_ms=20)
+    tried = asyncio.Event()
+
+    async def broken(address, function, on_dead):
+        await tried.wait()
+        raise SlotLost("gone")
+
+    world.opener.open = broken
+    waiting = asyncio.create_task(world.scaler.acquire(FUNCTION, False))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    tried.set()
+    async with asyncio.timeout(1):
+        assert await ended(waiting) == "20 ms"
+
+
 async def test_long_calls_do_not_wait_for_each_other():
     world = World(warm=6)
     slots = [await world.scaler.acquire(FUNCTION, False) for _ in range(6)]

@@ -42,6 +42,10 @@ def test_one_reader_reads_answer_after_answer():
         pytest.param(b"HTTP/1.1 2x0 OK\r\nContent-Length: 4\r\n\r\n", id="a status that is no number"),
         pytest.param(ANSWER + b"x", id="bytes behind the answer"),
         pytest.param(b"a" * wire.MAX_HEAD, id="a header block without end"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: ".ljust(wire.MAX_HEAD - 3, b"a") + b"\r\n\r\n",
+            id="a header block of one byte too many",
+        ),
     ],
 )
 def test_what_is_no_answer_is_an_error(data):

@@ -11,7 +11,8 @@ local key, queue, dead = F .. ':work:' .. id, F .. ':queue', F .. ':dead'
 if token == '' or redis.call('HGET', key, 'token') ~= token then
   return 0
 end
-local now_ms = redis.call('TIME')[1] * 1000
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local entry = string.match(token, '^[^/]+')
 local work = redis.call('HMGET', key, 'payload', 'source', 'accepted', 'trace', 'context')
 redis.call('XADD', dead, '*', 'id', id, 'event', ARGV[3], 'payload', work[1], 'source', work[2], 'accepted', work[3],

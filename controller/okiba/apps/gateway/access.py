@@ -5,8 +5,10 @@ Every request of the public port passes here before its body means anything.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Final
+from hashlib import sha256
+from typing import IO, Final
 
 from okiba.apps.gateway.http import Head
 from okiba.core import policy, sigv4
@@ -19,6 +21,26 @@ SERVICE: Final = "lambda"
 _NOBODY: Final = Principal("", "", "", enabled=False)
 EVERYONE: Final = Principal("", "", ADMIN)
 _NO_SECRET: Final = "0" * 40
+AT_ONCE: Final = 256 * 1024
+"""Bytes that are hashed in the data loop, in 0.3 ms; for more, others would wait."""
+_PIECE: Final = 1024 * 1024
+
+
+async def digest(body: bytes | IO[bytes]) -> str:
+    """The SHA-256 of a request's body, in hex, as a signature has it. A file is at its start again afterwards."""
+    if isinstance(body, bytes) and len(body) <= AT_ONCE:
+        return sha256(body).hexdigest()
+    return await asyncio.to_thread(_digest, body)
+
+
+def _digest(body: bytes | IO[bytes]) -> str:
+    if isinstance(body, bytes):
+        return sha256(body).hexdigest()
+    found = sha256()
+    while piece := body.read(_PIECE):
+        found.update(piece)
+    body.seek(0)
+    return found.hexdigest()
 
 
 class Access:

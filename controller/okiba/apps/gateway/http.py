@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 from urllib.parse import unquote
 
-from okiba.core.errors import AccessDenied, OkibaError, Throttled
+from okiba.core.errors import OkibaError, Throttled
 from okiba.core.sigv4 import Claim
 
 Headers = list[tuple[bytes, bytes]]
@@ -71,11 +71,10 @@ def error_reply(error: OkibaError, request_id: str) -> Reply:
 
 def error_response(error: OkibaError, request_id: str) -> tuple[int, Headers, bytes]:
     """Status, headers and body that tell an error."""
-    code = error.wire_code if isinstance(error, AccessDenied) else error.code
     content: dict[str, Any] = {"Type": "User" if error.status < 500 else "Service"}
     # botocore reads `message` of some of Lambda's errors and `Message` of others, as AWS sends them.
-    content["Message" if code == "ResourceNotFoundException" else "message"] = str(error)
-    headers: Headers = [JSON, (b"x-amzn-requestid", request_id.encode()), (b"x-amzn-errortype", code.encode())]
+    content["Message" if error.code == "ResourceNotFoundException" else "message"] = str(error)
+    headers: Headers = [JSON, (b"x-amzn-requestid", request_id.encode()), (b"x-amzn-errortype", error.code.encode())]
     if isinstance(error, Throttled):
         content |= {"Reason": error.reason, "retryAfterSeconds": str(RETRY_AFTER_S)}
     if error.status in {429, 503}:

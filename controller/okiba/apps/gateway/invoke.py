@@ -12,11 +12,10 @@ import json
 import time
 from collections.abc import Callable, Container
 from functools import lru_cache
-from hashlib import sha256
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
-from okiba.apps.gateway.access import EVERYONE, Access
+from okiba.apps.gateway.access import EVERYONE, Access, digest
 from okiba.apps.gateway.http import Call, Head, Reply, error_reply
 from okiba.apps.gateway.runs import Elsewhere, Runs
 from okiba.apps.gateway.server import Admission
@@ -103,7 +102,7 @@ class InvokeApi:
         accepted_s = time.time()
         headers = head.headers
         claim = head.claim
-        caller = self._access.prove(claim, head, sha256(body).hexdigest()) if claim else EVERYONE
+        caller = self._access.prove(claim, head, await digest(body)) if claim else EVERYONE
         named = self._name(head.path, head.query) if head.query else self._named(head.path)
         function = self._catalogue.invocable(named.name)
         if function is None:

@@ -7,11 +7,10 @@ when the body, which the signature covers, is whole.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from hashlib import sha256
-from typing import IO, Final
+from typing import Final
 
 from okiba.apps.gateway import asgi
-from okiba.apps.gateway.access import EVERYONE, Access
+from okiba.apps.gateway.access import EVERYONE, Access, digest
 from okiba.apps.gateway.http import Call, Head, Reply
 from okiba.apps.gateway.invoke import PREFIX, SUFFIX, InvokeApi
 from okiba.apps.gateway.server import Admission
@@ -20,7 +19,6 @@ from okiba.ports import Principal
 MAX_CONTROL_BODY: Final = 70 * 1024 * 1024
 """A package of 50 MB in base64, and its configuration."""
 _CONTROL: Final = Admission(MAX_CONTROL_BODY, spool=True, operation="control plane's")
-_PIECE: Final = 1024 * 1024
 
 
 class PublicApp:
@@ -42,22 +40,12 @@ class PublicApp:
         return self._invoke.answer(call) if call.head.invokes else self._controlled(call)
 
     async def _controlled(self, call: Call) -> Reply:
-        return await asgi.answered(self._control, call, self._caller(call))
+        return await asgi.answered(self._control, call, await self._caller(call))
 
-    def _caller(self, call: Call) -> Principal:
+    async def _caller(self, call: Call) -> Principal:
         claim = call.head.claim
-        return EVERYONE if claim is None else self._access.prove(claim, call.head, _digest(call.body))
+        return EVERYONE if claim is None else self._access.prove(claim, call.head, await digest(call.body))
 
 
 def _is_invoke(head: Head) -> bool:
     return head.method == "POST" and head.path.startswith(PREFIX) and head.path.endswith(SUFFIX)
-
-
-def _digest(body: bytes | IO[bytes]) -> str:
-    if isinstance(body, bytes):
-        return sha256(body).hexdigest()
-    digest = sha256()
-    while piece := body.read(_PIECE):
-        digest.update(piece)
-    body.seek(0)
-    return digest.hexdigest()

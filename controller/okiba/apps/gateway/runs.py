@@ -17,6 +17,7 @@ from okiba.core.function import LATEST, Function
 from okiba.core.invocation import Ending, Invocation
 from okiba.flow.dispatch import Dispatcher
 from okiba.flow.own import Ownership
+from okiba.flow.slots import STARTING_S
 from okiba.wire import Answer
 
 BAD_JSON: Final = "Runtime.UnmarshalError"
@@ -25,8 +26,8 @@ FIRST_PAUSE_S: Final = 0.01
 LAST_PAUSE_S: Final = 0.2
 """Pauses between tries to find a function's owner, while it changes hands, double from the first to the last."""
 
-MARGIN_S: Final = 2.0
-"""How much longer than the call itself its answer may take on the way."""
+MARGIN_S: Final = 2.0 + STARTING_S
+"""How much longer than the call itself, and its waiting for a slot, its answer may take."""
 
 _VERSION: Final = (b"x-amz-executed-version", LATEST.encode())
 _RELAYED: Final = (

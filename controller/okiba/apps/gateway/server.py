@@ -99,6 +99,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: list[_Work] = []
         self._last = False  # nothing that comes from now on is a request
+        self._ended = False  # nothing comes from now on
+        self._heard = False  # the parser had something to tell of the bytes at hand
+        self._unheard = 0
         self._more: asyncio.Future[_Work] | None = None
         self.task: asyncio.Task[None] | None = None
         self.since = server.now()
@@ -152,14 +155,28 @@ class Connection(asyncio.Protocol):
         """Asyncio's: bytes came."""
         if self._last:
             return
+        self._heard = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             return  # not offered here: the request was answered as it is, and the connection ends with that
         except httptools.HttpParserError as error:
             self._fail(str(error.__context__ or error) or "malformed request")
-        if self.phase == "idle" and self._head is None and (self._target or self._headers):
-            self.phase, self.since = "head", self._server.now()
+        # One header that does not end: the parser keeps it, copying it whole with each piece, and tells nothing.
+        self._unheard = 0 if self._heard else self._unheard + len(data)
+        if self._unheard > MAX_HEAD:
+            self._refuse(_head_too_large())
+        if self.phase == "idle" and (self._target or self._headers or self._unheard):
+            self.phase, self.since = self._part(), self._server.now()
+
+    def _part(self) -> str:
+        """Which part of the next request is on its way."""
+        return "head" if self._head is None else "body"
+
+    def eof_received(self) -> bool:
+        """Asyncio's: the client has said all that he will; what he asked is answered before the connection ends."""
+        self._last = self._ended = True
+        return self.busy
 
     def _fail(self, reason: str) -> None:
         """The bytes are no HTTP, and nothing after them can be understood."""
@@ -175,11 +192,13 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
+        self._heard = True
         self._count(len(url))
         self._target += url.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
+        self._heard = True
         if self._head is not None:
             return  # a trailer: nothing that was decided by the head is decided anew
         self._count(len(name) + len(value))
@@ -190,10 +209,11 @@ class Connection(asyncio.Protocol):
     def _count(self, size: int) -> None:
         self._size += size
         if self._size > MAX_HEAD or len(self._headers) > MAX_HEADERS:
-            raise InvalidRequestContent(f"a head must be below {MAX_HEAD} bytes and {MAX_HEADERS} headers")
+            raise _head_too_large()
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        self._heard = True
         head = self._head = Head(self._parser.get_method().decode("latin-1"), self._target, self._headers)
         if not self.busy:
             self.phase, self.since = "body", self._server.now()
@@ -213,6 +233,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
+        self._heard = True
         self._length += len(body)
         if self._last:
             return
@@ -230,8 +251,13 @@ class Connection(asyncio.Protocol):
     def _too_large(self, seen: int) -> RequestTooLarge:
         return RequestTooLarge(seen, self._admission.limit, self._admission.operation)
 
+    def on_chunk_header(self) -> None:
+        """A chunk of the body begins, the last and empty one too."""
+        self._heard = True
+
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._heard = True
         if self._last or self._head is None:
             return
         keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
@@ -262,34 +288,43 @@ class Connection(asyncio.Protocol):
         self._more = None
 
     def _wait(self, work: Call | OkibaError, keep_alive: bool) -> None:
+        if len(self._waiting) + 1 == MAX_PIPELINED:
+            self._last, keep_alive = True, False  # what follows is not read
         self._waiting.append((work, keep_alive))
         if self._transport is not None:
             self._transport.pause_reading()
-        if len(self._waiting) > MAX_PIPELINED:
-            self._last = True  # what follows is not read
 
     # --- answering --------------------------------------------------------------------------------------------------
 
     async def _serve(self, work: Call | OkibaError, keep_alive: bool) -> None:
+        try:
+            await self._serve_all(work, keep_alive)
+        except BaseException:
+            self.abort()  # or it would be busy for ever
+            raise
+        finally:
+            self.task, self._more = None, None
+            self.phase, self.since = "idle", self._server.now()
+
+    async def _serve_all(self, work: Call | OkibaError, keep_alive: bool) -> None:
         while True:
             bare = isinstance(work, Call) and work.head.method == "HEAD"
             reply = await self._answer(work)
-            close = not keep_alive or self._server.closing
+            close = not keep_alive or self._server.closing or (self._ended and not self._waiting)
             self._write(reply, close=close, bare=bare)
             if not self._taken.is_set():
                 self.phase, self.since = "writing", self._server.now()
                 await self._taken.wait()  # nothing more for who does not read what he has been told
             if close or self._transport is None:
-                break
+                return
             work, keep_alive = self._waiting.pop(0) if self._waiting else await self._idle()
             self.phase = "busy"
-        self.task = None
-        self.phase, self.since = "idle", self._server.now()
 
     def _idle(self) -> asyncio.Future[_Work]:
         """What comes next."""
         self._more = self._server.loop.create_future()
-        self.phase, self.since = "idle", self._server.now()
+        begun = self._target or self._headers or self._unheard
+        self.phase, self.since = self._part() if begun else "idle", self._server.now()
         if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
         return self._more
@@ -340,6 +375,10 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif not self.busy:
             self._transport.close()
+
+
+def _head_too_large() -> InvalidRequestContent:
+    return InvalidRequestContent(f"a head must be below {MAX_HEAD} bytes and {MAX_HEADERS} headers")
 
 
 def _rendered(reply: Reply, *, close: bool, bare: bool) -> bytes:
