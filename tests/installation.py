@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,17 +71,27 @@ class GatewayProcess:
         return self.process.wait(seconds)
 
 
-class Talks:
+class Talks(ABC):
     """What a test does with an Okiba, wherever it runs: as its users do, over HTTP and by the CLI."""
 
     variables: dict[str, str]
 
+    @abstractmethod
     def okiba(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Runs the CLI."""
-        raise NotImplementedError
+
+    @cached_property
+    def clients(self) -> contextlib.ExitStack:
+        """What closes every client that was not closed before; whoever ends the Okiba closes it."""
+        return contextlib.ExitStack()
 
     def client(self, service: str, at: str = "", **config: Any) -> Any:
-        """A boto3 client as a user would make it, from the variables of `okiba env`.
+        """A boto3 client, open for as long as the Okiba is there; who makes many uses `passing_client`."""
+        return self.clients.enter_context(self.passing_client(service, at, **config))
+
+    @contextlib.contextmanager
+    def passing_client(self, service: str, at: str = "", **config: Any) -> Iterator[Any]:
+        """A boto3 client as a user would make it, from the variables of `okiba env`, open while the block lasts.
 
         Args:
             at: host:port of a certain gateway.
@@ -89,7 +100,7 @@ class Talks:
         endpoint = variables["AWS_ENDPOINT_URL_S3"] if service == "s3" else variables["AWS_ENDPOINT_URL"]
         endpoint = f"http://{at}" if at else endpoint
         options = {"retries": {"max_attempts": 0}, "read_timeout": 60, "max_pool_connections": 128, **config}
-        return boto3.client(
+        client = boto3.client(
             service,
             endpoint_url=endpoint,
             region_name=variables["AWS_DEFAULT_REGION"],
@@ -97,22 +108,25 @@ class Talks:
             aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
             config=Config(**options),
         )
+        client.meta.events.register("after-call.lambda.Invoke", _read_nothing)
+        with contextlib.closing(client):
+            yield client
 
     def deploy_inline(self, name: str, code: str, runtime: str = "python3.11", **settings: Any) -> None:
         """Creates a function of one module, as boto3 users do, and waits until it is active."""
-        lambdas = self.client("lambda")
         concurrency = settings.pop("concurrency", None)
-        lambdas.create_function(
-            FunctionName=name,
-            Runtime=runtime,
-            Handler="app.handler",
-            Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": zipped({"app.py": code})},
-            **settings,
-        )
-        if concurrency is not None:
-            lambdas.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=concurrency)
-        eventually(lambda: lambdas.get_function(FunctionName=name)["Configuration"]["State"] == "Active", 120)
+        with self.passing_client("lambda") as lambdas:
+            lambdas.create_function(
+                FunctionName=name,
+                Runtime=runtime,
+                Handler="app.handler",
+                Role="arn:aws:iam::000000000000:role/any",
+                Code={"ZipFile": zipped({"app.py": code})},
+                **settings,
+            )
+            if concurrency is not None:
+                lambdas.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=concurrency)
+            eventually(lambda: lambdas.get_function(FunctionName=name)["Configuration"]["State"] == "Active", 120)
 
     def deploy(self, folder: Path, *arguments: str) -> None:
         """`okiba deploy`."""
@@ -120,9 +134,16 @@ class Talks:
 
     def invoke(self, name: str, event: Any = None, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """The result of a synchronous call and its response."""
-        response = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event), **settings)
-        body = response["Payload"].read()
+        with self.passing_client("lambda") as lambdas:
+            response = lambdas.invoke(FunctionName=name, Payload=json.dumps(event), **settings)
+            body = response["Payload"].read()
         return json.loads(body) if body else None, response
+
+
+def _read_nothing(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+    """Reads an empty result, as no caller does: unread, it keeps its connection out of the pool that is closed."""
+    if http_response.status_code in (202, 204):
+        parsed["Payload"].read()
 
 
 @dataclass
@@ -150,9 +171,7 @@ class Installation(Talks):
     @cached_property
     def variables(self) -> dict[str, str]:
         """What `okiba env` exports."""
-        lines = self.okiba("env").stdout.splitlines()
-        exports = (re.fullmatch(r"export (\w+)='?([^']*)'?", line) for line in lines)
-        return dict(export.groups() for export in exports if export)
+        return exports_in(self.okiba("env").stdout)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -218,10 +237,7 @@ class Installation(Talks):
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over all labels but those given."""
         with urlopen(f"http://{self.admin}/metrics", timeout=10) as page:
-            text = page.read().decode()
-        samples = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        return sum(float(value) for told, value in samples if all(want in told for want in wanted))
+            return metric_in(page.read().decode(), name, **labels)
 
     def add_gateway(self, name: str) -> GatewayProcess:
         """One more gateway beside the supervisor's, ready."""
@@ -269,6 +285,7 @@ def installation(*options: str, settings: dict[str, str] | None = None, gateways
             print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
         raise
     finally:
+        here.clients.close()
         for gateway in here.gateways:
             if gateway.process is not None and gateway.process.poll() is None:
                 gateway.process.kill()
@@ -284,6 +301,19 @@ def zipped(files: dict[str, str | bytes]) -> bytes:
         for name, content in files.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def exports_in(text: str) -> dict[str, str]:
+    """The variables that a shell would have from lines as `okiba env` prints them."""
+    exports = (re.fullmatch(r"export (\w+)='?([^']*)'?", line.strip()) for line in text.splitlines())
+    return dict(export.groups() for export in exports if export)
+
+
+def metric_in(page: str, name: str, **labels: str) -> float:
+    """The sum of a metric over all labels but those given."""
+    samples = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? ([0-9.e+-]+)$", page, re.MULTILINE)
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(float(value) for told, value in samples if all(want in told for want in wanted))
 
 
 def children(pid: int) -> list[int]:
@@ -311,7 +341,7 @@ def eventually(check: Callable[[], Any], seconds: float = 30, every: float = 0.0
         try:
             last = check()
         except Exception as error:  # what is asked may not be there yet
-            last = error
+            last = repr(error)  # the error itself would keep every frame that it passed, and sockets in them
         else:
             if last:
                 return last

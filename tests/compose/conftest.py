@@ -22,4 +22,6 @@ def stack():
 @pytest.fixture(scope="session")
 def okiba(stack):
     """As a user on this machine sees it."""
-    return Contained(stack)
+    here = Contained(stack)
+    with here.clients:
+        yield here

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from tests.compose.podman import Stack
-from tests.installation import OKIBA, Talks
+from tests.installation import OKIBA, Talks, exports_in, metric_in
 
 
 @dataclass
@@ -23,9 +22,7 @@ class Contained(Talks):
     @cached_property
     def variables(self) -> dict[str, str]:
         """What `docker compose exec gateway okiba env` exports."""
-        lines = self.stack.compose("exec", "-T", "gateway", "okiba", "env").splitlines()
-        exports = (re.fullmatch(r"export (\w+)='?([^']*)'?", line.strip()) for line in lines)
-        return dict(export.groups() for export in exports if export)
+        return exports_in(self.stack.compose("exec", "-T", "gateway", "okiba", "env"))
 
     def okiba(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Runs the CLI on this machine, outside of all containers."""
@@ -42,7 +39,4 @@ class Contained(Talks):
         networks: dict[str, Any] = self.stack.inspected("gateway")["NetworkSettings"]["Networks"]
         address = next(iter(networks.values()))["IPAddress"]
         with urlopen(f"http://{address}:4567/metrics", timeout=10) as page:
-            text = page.read().decode()
-        samples = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        return sum(float(value) for told, value in samples if all(want in told for want in wanted))
+            return metric_in(page.read().decode(), name, **labels)
