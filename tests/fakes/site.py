@@ -1,7 +1,8 @@
 """A site of small Python programs in place of Okiba's, for the supervisor: `python -m tests.fakes.site STATE_DIR`.
 
 Each component writes its process id into STATE_DIR/NAME.pid and says what it sees in STATE_DIR/story: one line a
-start, one an orderly end. `NAME:broken` in OKIBA_TEST_BROKEN makes one fail to start.
+start, one an orderly end. A name in OKIBA_TEST_BROKEN makes that one fail to start; in OKIBA_TEST_FORKING, start another
+process, `grandchild`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def note(what):
 note(name)
 if name == "bootstrap":
     sys.exit(0)
-if name == "gateway" and os.fork() == 0:
+if name in os.environ.get("OKIBA_TEST_FORKING", "") and os.fork() == 0:
     note("grandchild")
 while True:
     time.sleep(60)
