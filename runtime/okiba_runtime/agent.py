@@ -264,21 +264,20 @@ class Agent:
             return Ending("shutdown", self.slot.request_id or None)
         if self.slot.overdue(now_us):
             self.watch.look()  # the end may have been told within the last 20 ms
-            return self._overdue(now_us) if self.slot.overdue(now_us) else None
+            return self._silenced(self.slot.overdue(now_us))
         if looked and self.slot.running:
             return self.slot.out_of_memory() if self._memory.exceeded(self._zygote_pid) else None
         return None
 
-    def _overdue(self, now_us: int) -> Ending:
-        """The ending of a slot whose time is over; from now on no answer of it reaches anybody.
+    def _silenced(self, ending: Ending | None) -> Ending | None:
+        """The same; from now on no answer of a slot that ends so reaches anybody.
 
         One that did, between the last look and the kill, would have the slot handed on to a call that dies of the kill.
         """
-        if self._holder:
+        if ending and self._holder:
             _shut(self._holder.connection)
             self._holder = None
-        self.watch.look()
-        return self.slot.overdue(now_us) or Ending("shutdown", None)
+        return ending
 
     @property
     def is_ending(self) -> bool:

@@ -280,6 +280,7 @@ class HttpSlot:
         specialization: Mapping[str, Any] | None,
         init_s: float,
     ) -> Greeting:
+        self.invoked = specialization is None  # an adopted slot's first call here is no cold start
         if specialization is not None:
             fetches = "url" in specialization["code"]  # then it answers when it has the code, or init's time is over
             request = wire.specialize_request(specialization)
