@@ -42,6 +42,7 @@ class ScalePolicy:
         wait_ms: How long a call waits for a slot.
         idle_ms: A slot without calls for so long is given up.
         max_slots: Slots that the whole fleet may have, warm ones included.
+        spare: How many of them are kept from functions that had calls before, for those that have their first.
     """
 
     default_concurrency: int
@@ -49,6 +50,7 @@ class ScalePolicy:
     wait_ms: int
     idle_ms: int
     max_slots: int
+    spare: int = 0
 
 
 class Scaler:
@@ -300,7 +302,7 @@ class Scaler:
             slots.timer = self._loop.call_at(slots.not_before, due)
 
     def _make_room(self, count: int) -> None:
-        """Where the fleet is full, slots that have been idle longest go, whosever they are: somebody waits."""
+        """Where the fleet is full, slots that have been idle longest go, whosever they are: for who waits, or will."""
         surplus = len(self._owners) + count - self._policy.max_slots
         if surplus <= 0:
             return
@@ -377,6 +379,7 @@ class Scaler:
         slots.all[slot.id] = slot
         self._owners[slot.id] = slots
         self._free(slots, slot)
+        self._make_room(self._policy.spare)
 
     def _free(self, slots: FunctionSlots, slot: Slot) -> None:
         unknown = self._functions.get(slots.function.name) is not slots

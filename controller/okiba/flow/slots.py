@@ -129,8 +129,8 @@ class FunctionSlots:
             yield waiter, waiter.due + (STARTING_S if place < len(self.starting) else 0)
 
     def expired(self, now: float) -> list[Waiter]:
-        """Who has waited for as long as he may."""
-        return [waiter for waiter, end in self._ends() if end <= now]
+        """Who has waited for as long as he may, whose time was over first."""
+        return sorted((waiter for waiter, end in self._ends() if end <= now), key=lambda waiter: waiter.due)
 
     def next_expiry(self) -> float:
         """When the next of those who wait is due (loop time); infinity when nobody waits."""

@@ -84,9 +84,9 @@ class FakeOpener:
 
 
 class World:
-    def __init__(self, warm=0, wait_ms=500, default=100, idle_ms=50, max_slots=50):
+    def __init__(self, warm=0, wait_ms=500, default=100, idle_ms=50, max_slots=50, spare=0):
         self.fleet, self.opener = FakeFleet(warm), FakeOpener()
-        policy = ScalePolicy(default, 4, wait_ms, idle_ms, max_slots)
+        policy = ScalePolicy(default, 4, wait_ms, idle_ms, max_slots, spare)
         self.epochs = {"f": 1, "g": 1}
         functions = {"f": FUNCTION}.get
         self.scaler = SharedScaler(self.fleet, self.opener, functions, policy, self.epochs.get, kinds_for)
@@ -323,6 +323,16 @@ async def test_a_full_fleet_gives_up_who_was_idle_longest_for_who_waits():
     assert world.fleet.retired == [first.id]
     await world.deal(1)
     assert (await other).id == "late0"
+
+
+async def test_a_fleet_that_is_nearly_full_keeps_room_for_functions_that_have_no_slot_yet():
+    world = World(warm=4, max_slots=4, spare=1)
+    slots = [await world.scaler.acquire(FUNCTION, False) for _ in range(3)]
+    for slot in slots:
+        world.scaler.release(slot, False)
+    assert world.fleet.retired == []
+    await world.scaler.acquire(replace(FUNCTION, name="g"), False)
+    assert world.fleet.retired == [slots[0].id]
 
 
 async def test_a_call_that_ends_after_its_function_was_deleted_gives_its_slot_up():

@@ -157,6 +157,7 @@ class Gateway:
             settings.slot_wait_ms,
             settings.idle_slot_ms,
             settings.max_slots,
+            spare=settings.warm_slots,
         )
         kinds = partial(kinds_for, by_memory=settings.fleet == "kubernetes")
         return LendingScaler(self.fleet, self.opener, self.catalogue.invocable, policy, self.held.get, kinds)
