@@ -1,8 +1,8 @@
 """A site of small Python programs in place of Okiba's, for the supervisor: `python -m tests.fakes.site STATE_DIR`.
 
 Each component writes its process id into STATE_DIR/NAME.pid and says what it sees in STATE_DIR/story: one line a
-start, one an orderly end. A name in OKIBA_TEST_BROKEN makes that one fail to start; in OKIBA_TEST_FORKING, start another
-process, `grandchild`.
+start, one an orderly end. A name in OKIBA_TEST_BROKEN makes that one fail to start; in OKIBA_TEST_FORKING, start
+another process, `grandchild`.
 """
 
 from __future__ import annotations
