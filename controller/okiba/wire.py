@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 from okiba.core.errors import PlatformError
 from okiba.core.invocation import Invocation
 
+LEAVING: Final = 503
+"""The status of a worker that was told to leave, and only hands over what it keeps: the invocation did not begin."""
 MAX_HEAD: Final = 16 * 1024
 MAX_RESULT: Final = 6_291_556
 """Lambda's limit for a synchronous response, in bytes."""

@@ -93,7 +93,9 @@ class Slot:
     def note_all(self, lines: list[bytes]) -> None:
         """Takes in notices, oldest first; of a hundred invocations since the last look only the newest matters."""
         for line in lines[:-2]:
-            if not line.startswith((b"start ", b"end ")):
+            if line.startswith(b"start "):
+                self.last_request_id = line.split(b" ", 2)[1].decode("latin-1")
+            elif not line.startswith(b"end "):
                 self.note(line)
         for line in lines[-2:]:
             self.note(line)

@@ -101,10 +101,10 @@ def _put_latency(here: Installation) -> list[Row]:
         *(
             Row(
                 f"PUT of 200 kB, {part} stopped for {PAUSE_S} s: p99 / p99 without notifications",
-                quantile(ms, 0.99) / p99,
+                ratio,
                 "<= 2",
             )
-            for part, ms in paused.items()
+            for part, ratio in paused.items()
         ),
         Row("PUT of 200 kB without notifications: median ms", median),
         Row("PUT of 200 kB without notifications: p99 ms", p99),
@@ -131,18 +131,22 @@ def _beginnings(here: Installation, prefix: str, count: int) -> dict[str, float]
     return {name.rpartition("/")[0]: began for name, began in read.items()}
 
 
-def _puts_while_paused(here: Installation, part: str) -> list[float]:
-    """PUT times while a component is stopped; it goes on afterwards whatever happens."""
-    s3, times = here.client("s3"), []
+def _puts_while_paused(here: Installation, part: str) -> float:
+    """How much slower a PUT is at its 99th percentile while a component is stopped; it goes on whatever happens.
+
+    Beside PUTs into a bucket without notifications in the same 30 s: disks have slow moments of their own.
+    """
+    s3, told, quiet = here.client("s3"), [], []
     pid = here.kill(part, signal.SIGSTOP)
     try:
         until = time.monotonic() + PAUSE_S
         while time.monotonic() < until:
-            times.append(_put_ms(s3, "bench-in", f"paused/{part}/{len(times)}"))
+            told.append(_put_ms(s3, "bench-in", f"paused/{part}/{len(told)}"))
+            quiet.append(_put_ms(s3, "bench-plain", f"paused/{part}/{len(quiet)}"))
             time.sleep(0.05)
     finally:
         os.kill(pid, signal.SIGCONT)
-    return times
+    return quantile(told, 0.99) / quantile(quiet, 0.99)
 
 
 # --- exactly one effect ------------------------------------------------------------------------------------------

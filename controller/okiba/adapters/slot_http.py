@@ -268,8 +268,8 @@ class HttpSlot:
         try:
             return await self._opened(control, connection, epoch, specialization, init_s)
         except BaseException:
-            control.close()
             connection.close()
+            self._let_go(control)
             raise
 
     async def _opened(
@@ -328,13 +328,14 @@ class HttpSlot:
         """Runs it; every way it can end is an Outcome."""
         connection = self._connection
         if connection is None or self.dead:
-            return self._lost("the slot was dead before the invocation reached it")._replace(
-                lost_slot=False, unstarted=True
-            )
+            return self._unstarted("the slot was dead before the invocation reached it")
         request = wire.invocation_request(invocation, timeout_ms, int(time.time() * 1000))
         begun_s = time.monotonic()
         try:
             answer = await connection.ask(request, timeout_ms / 1000 + OVERTIME_S)
+            if answer.status == wire.LEAVING:
+                self._died()
+                return self._unstarted("the slot was told to leave")
             return self._outcome(invocation, answer)
         except TimeoutError:
             self._died()
@@ -371,7 +372,7 @@ class HttpSlot:
             return _function_error(self.id, out_of_memory(request_id), begun_s)
         if report is not None and "last_request_id" in report and report["last_request_id"] != request_id:
             # A worker that died before it had the invocation did not die of it.
-            return self._lost(reason)._replace(lost_slot=False, unstarted=True)
+            return self._unstarted(reason)
         if report is None or report.get("request_id") != request_id or _by_platform(report):
             return self._lost(reason)
         if not isinstance(report.get("error"), dict):
@@ -403,6 +404,9 @@ class HttpSlot:
         return Outcome(
             Ending.PLATFORM_FAILURE, json.dumps(error).encode(), "Okiba.SlotLost", lost_slot=True, slot=self.id
         )
+
+    def _unstarted(self, reason: str) -> Outcome:
+        return self._lost(reason)._replace(lost_slot=False, unstarted=True)
 
     async def log_tail(self, offset: int) -> bytes:
         """The end of what the slot has written since `offset`, right now; for X-Amz-Log-Type: Tail."""
@@ -476,6 +480,10 @@ class HttpSlot:
             self._connection.close()
         if self._follower is not None:
             asyncio.get_running_loop().call_later(LAST_LINES_S, self._follower.cancel)
+
+    def _let_go(self, control: SlotConnection) -> None:
+        """Nothing more is asked; a slot that did not get ready has last log lines, which say why."""
+        asyncio.get_running_loop().call_later(LAST_LINES_S if self._follower else 0, control.close)
 
 
 def _by_platform(report: Mapping[str, Any]) -> bool:

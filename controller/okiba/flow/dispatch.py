@@ -12,7 +12,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from okiba.core.errors import NoSlot, NotFound, NotOwner, StoreUnavailable, Throttled
 from okiba.core.function import Function
@@ -30,8 +30,6 @@ _LATE_S = 10.0
 _ADOPTION_S = 30.0
 """How long inherited work waits for word of the former owner's slots."""
 _RECENT = 100
-TRIES: Final = 3
-"""Slots that an invocation is given, one after the other, while they end before they have it."""
 
 
 class Ran(NamedTuple):
@@ -83,19 +81,27 @@ class Dispatcher:
             NoSlot: No slot became free in time.
             NotOwner: The function is another gateway's, or has become so while the call waited; it did not run.
         """
-        for _ in range(TRIES):
-            got: Slot | Outcome | None = self._scaler.acquire_now(function, invocation.asynchronous)
-            if got is None:
-                got = await self._scaler.acquire(function, invocation.asynchronous, wait_ms)
-            ready_s = self._clock()
-            if isinstance(got, Outcome):
-                outcome = _addressed(got, invocation.request_id)
-            else:
-                outcome = await self._in_slot(function, got, invocation)
-            if not outcome.unstarted:
-                break
+        begun_s = self._clock()
+        ready_s, outcome = await self._try(function, invocation, wait_ms)
+        if outcome.unstarted:
+            left_ms = self._scaler.wait_ms(wait_ms) - int((self._clock() - begun_s) * 1000)
+            now = self._scaler.current(function.name)
+            if left_ms > 0 and now is not None:
+                ready_s, outcome = await self._try(now, invocation, left_ms)
+            # Whose slots end before they have the work is suspect itself: it may count towards poison.
+            outcome = outcome._replace(lost_slot=outcome.lost_slot or outcome.unstarted)
         self._record(function, invocation, outcome, accepted_s, ready_s, source)
         return outcome
+
+    async def _try(self, function: Function, invocation: Invocation, wait_ms: int) -> tuple[float, Outcome]:
+        """When there was a slot, by the wall clock, and what came of it there."""
+        got: Slot | Outcome | None = self._scaler.acquire_now(function, invocation.asynchronous)
+        if got is None:
+            got = await self._scaler.acquire(function, invocation.asynchronous, wait_ms)
+        ready_s = self._clock()
+        if isinstance(got, Outcome):
+            return ready_s, _addressed(got, invocation.request_id)
+        return ready_s, await self._in_slot(function, got, invocation)
 
     async def _in_slot(self, function: Function, slot: Slot, invocation: Invocation) -> Outcome:
         duration_us = 0
@@ -115,7 +121,7 @@ class Dispatcher:
         ready_s: float,
         source: str,
     ) -> None:
-        if not self._scaler.knows(function.name):
+        if self._scaler.current(function.name) is None:
             return  # deleted meanwhile: nobody would take its numbers away again
         ran = Ran(
             invocation.request_id,

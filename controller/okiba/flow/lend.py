@@ -238,7 +238,7 @@ class LendingScaler(SharedScaler):
             self.on_return(slots.lender, address.id)
             return
         finally:
-            slots.starting.discard(address.id)
+            self._not_starting(slots, address.id)
         self._add(slots, slot)
 
     async def acquire(self, function: Function, asynchronous: bool, wait_ms: int = 0) -> Got:

@@ -120,7 +120,7 @@ class Scaler:
                 return free
         if not asynchronous and slots.calling + slots.working + len(slots.callers) >= self.limit(function):
             raise _throttled(function)
-        wait_ms = min(wait_ms or self._policy.wait_ms, self._policy.wait_ms)
+        wait_ms = self.wait_ms(wait_ms)
         waiter = Waiter(self._loop.create_future(), self._loop.time() + wait_ms / 1000, wait_ms)
         slots.queue(waiter, asynchronous)
         if waiter.due < slots.rings:
@@ -152,6 +152,8 @@ class Scaler:
         slots.expiry = self._loop.call_at(due, self._expire, slots)
 
     def _expire(self, slots: FunctionSlots) -> None:
+        if slots.expiry is not None:
+            slots.expiry.cancel()
         slots.rings, slots.expiry = math.inf, None
         now, name = self._loop.time(), slots.function.name
         for waiter in slots.expired(now):
@@ -195,9 +197,13 @@ class Scaler:
         slots.give_back(asynchronous, duration_us)
         self._free(slots, slot)
 
-    def knows(self, name: str) -> bool:
-        """Whether there is such a function; it may have been deleted while a call of it ran."""
-        return self._function(name) is not None
+    def current(self, name: str) -> Function | None:
+        """The function as it is now; it may have been changed or deleted while a call of it ran."""
+        return self._function(name)
+
+    def wait_ms(self, wished_ms: int) -> int:
+        """How long a call waits for a slot that wishes to wait so long; 0: as the policy says."""
+        return min(wished_ms or self._policy.wait_ms, self._policy.wait_ms)
 
     def limit(self, function: Function) -> int:
         """How many slots the function may have."""
@@ -301,12 +307,14 @@ class Scaler:
 
             slots.timer = self._loop.call_at(slots.not_before, due)
 
-    def _make_room(self, count: int) -> None:
+    def _make_room(self, count: int, but: Slot | None = None) -> None:
         """Where the fleet is full, slots that have been idle longest go, whosever they are: for who waits, or will."""
         surplus = len(self._owners) + count - self._policy.max_slots
         if surplus <= 0:
             return
-        idle = [(since, slots, slot) for slots in self._functions.values() for slot, since in slots.idle]
+        idle = [
+            (since, slots, slot) for slots in self._functions.values() for slot, since in slots.idle if slot is not but
+        ]
         idle.sort(key=lambda entry: entry[0])
         for _, slots, slot in idle[:surplus]:
             self._retire(slots, slot)
@@ -330,8 +338,7 @@ class Scaler:
         try:
             await self._started(slots, function, address)
         finally:
-            if slots.waiting:
-                self._expire(slots)  # one slot less that is about to come
+            self._not_starting(slots, address.id)
 
     async def _started(self, slots: FunctionSlots, function: Function, address: SlotAddress) -> None:
         try:
@@ -353,6 +360,12 @@ class Scaler:
             return
         slots.failures = 0
         self._add(slots, slot)
+
+    def _not_starting(self, slots: FunctionSlots, slot_id: str) -> None:
+        """One slot less is about to come: who has waited longer than he may for it is told so."""
+        slots.starting.discard(slot_id)
+        if slots.waiting:
+            self._expire(slots)
 
     def _give_up(self, slots: FunctionSlots, slot_id: str) -> None:
         """Ends a slot that may have become the function's nevertheless: it counts until it is gone."""
@@ -379,7 +392,7 @@ class Scaler:
         slots.all[slot.id] = slot
         self._owners[slot.id] = slots
         self._free(slots, slot)
-        self._make_room(self._policy.spare)
+        self._make_room(self._policy.spare, but=slot)
 
     def _free(self, slots: FunctionSlots, slot: Slot) -> None:
         unknown = self._functions.get(slots.function.name) is not slots

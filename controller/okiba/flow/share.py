@@ -176,7 +176,7 @@ class SharedScaler(Scaler):
 
     def _nobody_waits_for(self, slots: FunctionSlots, slot_id: str) -> None:
         """A handler that runs there may run for minutes: the slot counts, and callers get others meanwhile."""
-        slots.starting.discard(slot_id)
+        self._not_starting(slots, slot_id)
         slots.unsure.add(slot_id)
         self._unsure[slot_id] = slots
         self._grow(slots)
@@ -188,7 +188,7 @@ class SharedScaler(Scaler):
                 slot = await self._opener.open(address, slots.function, lambda dead: self._slot_died(slots, dead))
         except PlatformError as error:
             log.warning("a slot could not be taken over", extra={"slot": address.id, "reason": str(error)})
-        slots.starting.discard(address.id)
+        self._not_starting(slots, address.id)
         slots.unsure.discard(address.id)
         self._unsure.pop(address.id, None)
         if slot is None:

@@ -144,6 +144,13 @@ def test_many_notices_at_once_leave_the_slot_as_they_would_one_by_one(before, in
     assert (at_once.state, at_once.running) == (one_by_one.state, one_by_one.running)
 
 
+@pytest.mark.parametrize("behind", [[], [b"kept 1"], [b"kept 1", b"kept 0"]], ids=["nothing", "one", "two"])
+def test_the_last_invocation_begun_is_known_whatever_is_told_behind_it(behind):
+    probe = _idle()
+    probe.note_all([b"start id-1 100 3000000", b"end id-1 4096", b"start id-2 200 3000000", b"end id-2 4096", *behind])
+    assert probe.last_request_id == "id-2"
+
+
 def _initialising() -> Slot:
     probe = Slot()
     probe.specialize(order(), now_us=0)

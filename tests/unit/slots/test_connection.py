@@ -7,8 +7,10 @@ import weakref
 import pytest
 
 from okiba import wire
-from okiba.adapters.slot_http import connect
+from okiba.adapters.slot_http import HttpSlot, connect
 from okiba.core.errors import SlotLost
+from okiba.core.invocation import Ending, Invocation
+from okiba.ports import SlotAddress
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -101,3 +103,20 @@ async def test_two_questions_at_a_time_are_refused(connection):
 @pytest.mark.parametrize("connection", ["[::1]"], indirect=True)
 async def test_an_agent_on_an_ipv6_address_is_reached(connection):
     assert (await connection.ask(b"first", 1)).status == 200
+
+
+async def test_a_slot_that_was_told_to_leave_has_not_begun_what_it_is_given():
+    class Leaving:
+        closed = False
+
+        async def ask(self, request, timeout_s):
+            return wire.Answer(503, {}, b'{"errorType": "Okiba.Leaving"}')
+
+        def close(self): ...
+
+    dead = []
+    slot = HttpSlot(SlotAddress("s1", "python3.11", "unix:/x", "f", "r1"), "", None, dead.append)
+    slot._connection = Leaving()
+    outcome = await slot.invoke(Invocation("id", "f", b"{}", "arn"), 1_000)
+    assert (outcome.ending, outcome.unstarted, outcome.lost_slot) == (Ending.PLATFORM_FAILURE, True, False)
+    assert dead == [slot]

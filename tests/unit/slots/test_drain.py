@@ -11,7 +11,7 @@ import pytest
 
 from okiba.core.errors import StoreUnavailable
 from okiba.core.function import Function, State
-from okiba.core.invocation import Ending, Outcome
+from okiba.core.invocation import Ending, Invocation, Outcome
 from okiba.core.retry import RetryPolicy
 from okiba.core.slot_kind import kinds_for
 from okiba.flow import dispatch
@@ -160,10 +160,36 @@ async def test_failures_of_the_platform_cost_no_retry():
 
 async def test_work_whose_slots_end_before_they_have_it_is_given_others_at_no_cost():
     never = Outcome(Ending.PLATFORM_FAILURE, b"{}", "Okiba.SlotLost", unstarted=True)
-    async with draining([never, never, GOOD]) as (queue, slot, drain, _):
+    async with draining([never, GOOD]) as (queue, slot, drain, _):
         await put(queue, drain)
         assert await ends(queue) == "succeeded"
-        assert slot.ran == ["r-e"] * 3
+        assert slot.ran == ["r-e"] * 2
+
+
+async def test_work_whose_slots_never_live_to_have_it_is_poison_in_the_end():
+    never = Outcome(Ending.PLATFORM_FAILURE, b"{}", "Okiba.SlotLost", unstarted=True)
+    async with draining([never]) as (queue, slot, drain, _):
+        await put(queue, drain)
+        assert await pump(drain, queue) == "dead"
+        assert slot.ran == ["r-e"] * 6
+
+
+async def test_a_call_that_is_given_another_slot_runs_what_the_function_is_by_then():
+    slots, functions, opened = Slots([LOST._replace(lost_slot=False, unstarted=True), GOOD]), {"f": FUNCTION}, []
+    really_open = slots.open
+
+    async def open_and_update(address, function, on_dead):
+        opened.append(function.revision)
+        functions["f"] = replace(FUNCTION, revision="r2")
+        slots.slot.revision = function.revision
+        return await really_open(address, function, on_dead)
+
+    slots.open = open_and_update
+    kinds = partial(kinds_for, by_memory=False)
+    scaler = Scaler(slots, slots, functions.get, ScalePolicy(10, 1, 200, 10_000, 50), lambda name: 1, kinds)
+    dispatcher = Dispatcher(scaler, time.time, lambda *_: None)
+    outcome = await dispatcher.call(FUNCTION, Invocation("id", "f", b"{}", "arn"), time.time(), "sync")
+    assert (outcome.ending, opened) == (Ending.SUCCEEDED, ["r1", "r2"])
 
 
 async def test_work_under_which_three_slots_die_is_poison():

@@ -482,6 +482,21 @@ async def test_who_has_waited_too_long_is_told_so_once_his_slot_failed_to_start(
         assert await ended(waiting) == "20 ms"
 
 
+async def test_those_who_wait_have_one_timer_among_them_however_many_slots_start_and_fail():
+    world = World(wait_ms=5_000)
+    waiting = [asyncio.create_task(world.scaler.acquire(FUNCTION, False)) for _ in range(5)]
+    await asyncio.sleep(0)
+    slots = world.scaler._functions["f"]
+    for number in range(20):
+        slots.starting.add(f"s{number}")
+        world.scaler._not_starting(slots, f"s{number}")
+    timers = [each for each in asyncio.get_running_loop()._scheduled if not each.cancelled()]
+    assert [each for each in timers if each._callback == world.scaler._expire] == [slots.expiry]
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
 async def test_long_calls_do_not_wait_for_each_other():
     world = World(warm=6)
     slots = [await world.scaler.acquire(FUNCTION, False) for _ in range(6)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import IO, Final
 
@@ -24,13 +25,15 @@ _NO_SECRET: Final = "0" * 40
 AT_ONCE: Final = 256 * 1024
 """Bytes that are hashed in the data loop, in 0.3 ms; for more, others would wait."""
 _PIECE: Final = 1024 * 1024
+# Threads of its own: others may all wait for a store that does not answer.
+_HASHING: Final = ThreadPoolExecutor(2, "digest")
 
 
 async def digest(body: bytes | IO[bytes]) -> str:
     """The SHA-256 of a request's body, in hex, as a signature has it. A file is at its start again afterwards."""
     if isinstance(body, bytes) and len(body) <= AT_ONCE:
         return sha256(body).hexdigest()
-    return await asyncio.to_thread(_digest, body)
+    return await asyncio.get_running_loop().run_in_executor(_HASHING, _digest, body)
 
 
 def _digest(body: bytes | IO[bytes]) -> str:

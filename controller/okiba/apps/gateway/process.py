@@ -157,7 +157,7 @@ class Gateway:
             settings.slot_wait_ms,
             settings.idle_slot_ms,
             settings.max_slots,
-            spare=settings.warm_slots,
+            spare=min(settings.warm_slots, settings.max_slots // 4),
         )
         kinds = partial(kinds_for, by_memory=settings.fleet == "kubernetes")
         return LendingScaler(self.fleet, self.opener, self.catalogue.invocable, policy, self.held.get, kinds)
@@ -404,9 +404,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     await link.close()
 
 
+LEAST_S: Final = 1.0
+"""What running calls have to end in however long it took to hand functions over."""
+
+
 async def _stop(over_s: float, *servers: Server) -> None:
     """Those who are being answered have until then, by the steady clock."""
-    left_s = max(0.0, over_s - time.monotonic())
+    left_s = max(LEAST_S, over_s - time.monotonic())
     await asyncio.gather(*(server.stop(left_s) for server in servers))
 
 

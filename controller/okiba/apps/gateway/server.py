@@ -166,8 +166,12 @@ class Connection(asyncio.Protocol):
         self._unheard = 0 if self._heard else self._unheard + len(data)
         if self._unheard > MAX_HEAD:
             self._refuse(_head_too_large())
-        if self.phase == "idle" and (self._target or self._headers or self._unheard):
+        if self.phase == "idle" and self._has_begun():
             self.phase, self.since = self._part(), self._server.now()
+
+    def _has_begun(self) -> bool:
+        """Whether something of the next request is here; an empty line before it is nothing yet."""
+        return bool(self._target or self._headers or self._unheard > len(b"\r\n"))
 
     def _part(self) -> str:
         """Which part of the next request is on its way."""
@@ -323,8 +327,7 @@ class Connection(asyncio.Protocol):
     def _idle(self) -> asyncio.Future[_Work]:
         """What comes next."""
         self._more = self._server.loop.create_future()
-        begun = self._target or self._headers or self._unheard
-        self.phase, self.since = self._part() if begun else "idle", self._server.now()
+        self.phase, self.since = self._part() if self._has_begun() else "idle", self._server.now()
         if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
         return self._more
