@@ -22,3 +22,10 @@ async def until_async(condition: Callable[[], Awaitable[object]], what: str, sec
         while not await condition():
             assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
             await asyncio.sleep(0.05)
+
+
+async def soon(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Returns when the condition holds, which somebody in this loop makes true; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)

@@ -93,10 +93,10 @@ class Slot:
     def note_all(self, lines: list[bytes]) -> None:
         """Takes in notices, oldest first; of a hundred invocations since the last look only the newest matters."""
         for line in lines[:-2]:
-            if line.startswith(b"start "):
-                self.last_request_id = line.split(b" ", 2)[1].decode("latin-1")
-            elif not line.startswith(b"end "):
+            if not line.startswith((b"start ", b"end ")):
                 self.note(line)
+        if begun := next((line for line in reversed(lines[:-2]) if line.startswith(b"start ")), b""):
+            self.last_request_id = begun.split(b" ", 2)[1].decode("latin-1")
         for line in lines[-2:]:
             self.note(line)
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from okiba.adapters.redis_link import RedisLink
 from okiba.adapters.redis_logs import MAX_READERS, RedisLogs
 from okiba.adapters.redis_server import MAX_IDLE, ServerLink
 from okiba.core.errors import StoreUnavailable, Throttled
+from tests.deadline import soon
 from tests.servers import ValkeyServer
 from tests.servers import valkey as start_valkey
 
@@ -28,12 +29,6 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Valkey that a test may stop."""
     with start_valkey(tmp_path) as server:
         yield server
-
-
-async def until(true: Callable[[], bool], within_s: float = 10) -> None:
-    async with asyncio.timeout(within_s):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def failure(call: Awaitable[object]) -> StoreUnavailable:
@@ -206,7 +201,7 @@ async def test_while_redis_is_away_calls_fail_at_once_and_the_link_comes_back(tm
         first.process.kill()
         first.process.wait()
         await failure(waiting)
-        await until(lambda: not link.healthy)
+        await soon(lambda: not link.healthy)
 
         started = time.monotonic()
         for _ in range(100):
@@ -214,7 +209,7 @@ async def test_while_redis_is_away_calls_fail_at_once_and_the_link_comes_back(tm
         assert time.monotonic() - started < 1
 
         with start_valkey(tmp_path, socket_path=first.socket):
-            await until(lambda: link.healthy)
+            await soon(lambda: link.healthy)
             assert await link.call("PING") == b"PONG"
             assert await link.wait("PING", timeout_ms=0) == b"PONG"
             await link.close()
@@ -247,7 +242,7 @@ async def test_a_redis_that_is_silent_for_3_s_costs_no_call_more_than_its_deadli
     assert not link.healthy
 
     own_valkey.process.send_signal(signal.SIGCONT)
-    await until(lambda: link.healthy, within_s=5)
+    await soon(lambda: link.healthy, seconds=5)
     assert await link.call("ECHO", "again") == b"again"
     await link.close()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import random
 from collections.abc import Iterable
@@ -22,7 +21,8 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from okiba.adapters.redis_address import Address, Place
 from okiba.adapters.redis_connection import Argument, RedisRefused
-from okiba.adapters.redis_server import ServerLink, connected
+from okiba.adapters.redis_server import MAX_BACKOFF_S, ServerLink, asked
+from okiba.core.backoff import Backoff
 from okiba.core.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 MAX_HOPS: Final = 5
 """Redirections of one command; more than one already means that the cluster is changing shape."""
 
-MAX_BACKOFF_S: Final = 1.0
+FIRST_BACKOFF_S: Final = 0.05
+"""The pause before the map is read again; it doubles up to `MAX_BACKOFF_S`."""
 
 _WITHOUT_KEY: Final = frozenset(("CLIENT", "CONFIG", "ECHO", "INFO", "PING", "SCRIPT", "TIME"))
 _SECOND: Final = frozenset(("XGROUP", "XINFO"))
@@ -173,10 +174,11 @@ class ClusterLink:
             self._looking = asyncio.get_running_loop().create_task(self._look_until_well())
 
     async def _look_until_well(self) -> None:
-        for turn in itertools.count():
+        backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
+        while True:
             with contextlib.suppress(StoreUnavailable):
                 self._learn(await self._read_map())
-            await asyncio.sleep(min(0.05 * 2 ** min(turn, 5), MAX_BACKOFF_S) * random.uniform(0.5, 1))  # noqa: S311  # jitter
+            await asyncio.sleep(backoff.failed(random.random()))  # noqa: S311  # jitter
             if self.healthy:
                 return
 
@@ -195,12 +197,7 @@ class ClusterLink:
         raise StoreUnavailable(f"no node of the Redis cluster answers: {reason}")
 
     async def _ask(self, address: Address) -> list[_Range]:
-        patience_s = self._timeout_ms / 1000
-        connection = await connected(address, patience_s, patience_s, lambda _connection: None)
-        try:
-            ranges = await connection.send(("CLUSTER", "SLOTS"))
-        finally:
-            connection.close()
+        ranges = await asked(address, self._timeout_ms / 1000, "CLUSTER", "SLOTS")
         return [(first, last, self._told(primary, address)) for first, last, primary, *_ in ranges]
 
     def _told(self, node: list[Any], asked: Address) -> Address:

@@ -9,7 +9,7 @@ import random
 from typing import Final
 
 from okiba.adapters.redis_address import Address, Place
-from okiba.adapters.redis_server import connected
+from okiba.adapters.redis_server import asked
 from okiba.core.errors import StoreUnavailable
 
 ANSWER_S: Final = 0.5
@@ -40,11 +40,7 @@ class Sentinels:
         raise StoreUnavailable(f"no Sentinel knows the primary {self._place.primary}: {'; '.join(reasons)}")
 
     async def _ask(self, sentinel: Address) -> Address:
-        connection = await connected(sentinel, ANSWER_S, ANSWER_S, lambda _connection: None)
-        try:
-            told = await connection.send(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._place.primary))
-        finally:
-            connection.close()
+        told = await asked(sentinel, ANSWER_S, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._place.primary)
         if told is None:
             raise StoreUnavailable("it watches no primary of that name")
         host, port = told

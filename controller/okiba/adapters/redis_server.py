@@ -58,6 +58,22 @@ async def connected(
     return connection
 
 
+async def asked(address: Address, patience_s: float, *command: Argument) -> Any:
+    """The reply to one command, on a connection of its own.
+
+    Args:
+        patience_s: How long connecting may take, and the answer.
+
+    Raises:
+        StoreUnavailable: It could not be had in time.
+    """
+    connection = await connected(address, patience_s, patience_s, lambda _connection: None)
+    try:
+        return await connection.send(command)
+    finally:
+        connection.close()
+
+
 async def _let_in(connection: Connection, address: Address) -> None:
     if address.login:
         await connection.send(("AUTH", *address.login))

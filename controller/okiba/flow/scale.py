@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
 
+from okiba.core.alarm import Alarm
 from okiba.core.errors import NoSlot, NotFound, NotOwner, OkibaError, PlatformError, Throttled
 from okiba.core.function import Function
 from okiba.core.invocation import Ending, Outcome
@@ -123,8 +124,7 @@ class Scaler:
         wait_ms = self.wait_ms(wait_ms)
         waiter = Waiter(self._loop.create_future(), self._loop.time() + wait_ms / 1000, wait_ms)
         slots.queue(waiter, asynchronous)
-        if waiter.due < slots.rings:
-            self._set_expiry(slots, waiter.due)
+        self._alarm(slots).by(waiter.due)
         if in_turn:
             self._watch_turns(slots)
         else:
@@ -144,22 +144,16 @@ class Scaler:
         if future.done() and not future.cancelled() and future.exception() is None:
             self._return_unused(future.result(), asynchronous)
 
-    def _set_expiry(self, slots: FunctionSlots, due: float) -> None:
-        """One timer serves all who wait: to set one and cancel it for each costs 3 µs a call."""
-        if slots.expiry is not None:
-            slots.expiry.cancel()
-        slots.rings = due
-        slots.expiry = self._loop.call_at(due, self._expire, slots)
+    def _alarm(self, slots: FunctionSlots) -> Alarm:
+        if slots.alarm is None:
+            slots.alarm = Alarm(self._loop.call_at, partial(self._expire, slots))
+        return slots.alarm
 
     def _expire(self, slots: FunctionSlots) -> None:
-        if slots.expiry is not None:
-            slots.expiry.cancel()
-        slots.rings, slots.expiry = math.inf, None
         now, name = self._loop.time(), slots.function.name
         for waiter in slots.expired(now):
             waiter.future.set_exception(NoSlot(f"no slot for {name} became free within {waiter.wait_ms} ms"))
-        if (due := slots.next_expiry()) < math.inf:
-            self._set_expiry(slots, due)
+        self._alarm(slots).by(slots.next_expiry())
 
     def _watch_turns(self, slots: FunctionSlots) -> None:
         if slots.turner is None:
@@ -329,30 +323,25 @@ class Scaler:
         ]
         wanted = tuple(count for count in each if count)
         if self._wanted.get(kind, ()) != wanted:
-            self._wanted[kind] = wanted
-            if not wanted:
+            if wanted:
+                self._wanted[kind] = wanted
+            else:
                 del self._wanted[kind]
             self._fleet.want(kind, sum(wanted), wanted)
 
     async def _start(self, slots: FunctionSlots, function: Function, address: SlotAddress) -> None:
         try:
-            await self._started(slots, function, address)
-        finally:
-            self._not_starting(slots, address.id)
-
-    async def _started(self, slots: FunctionSlots, function: Function, address: SlotAddress) -> None:
-        try:
             slot = await self._opener.open(address, function, lambda dead: self._slot_died(slots, dead))
         except PlatformError as error:
-            slots.starting.discard(address.id)
+            self._not_starting(slots, address.id)
             self._give_up(slots, address.id)
             self._start_failed(slots, error)
             return
         except BaseException:
-            slots.starting.discard(address.id)
+            self._not_starting(slots, address.id)
             self._give_up(slots, address.id)
             raise
-        slots.starting.discard(address.id)
+        self._not_starting(slots, address.id)
         if slot.greeting.init_error is not None:
             self._end(slots, slot.id)
             slots.offer(_init_failed(slot))
@@ -362,10 +351,10 @@ class Scaler:
         self._add(slots, slot)
 
     def _not_starting(self, slots: FunctionSlots, slot_id: str) -> None:
-        """One slot less is about to come: who has waited longer than he may for it is told so."""
+        """One slot less is about to come: who has waited longer than he may, and does not get it, is told so."""
         slots.starting.discard(slot_id)
         if slots.waiting:
-            self._expire(slots)
+            self._alarm(slots).by(self._loop.time())
 
     def _give_up(self, slots: FunctionSlots, slot_id: str) -> None:
         """Ends a slot that may have become the function's nevertheless: it counts until it is gone."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from okiba.core.alarm import Alarm
 from okiba.core.errors import OkibaError
 from okiba.core.function import Function
 from okiba.core.invocation import Outcome
@@ -57,7 +58,7 @@ class FunctionSlots:
         doubts: Dead gateways that may have made slots for the function which nobody knows.
         idle: Free slots and since when; the one used last is used next, so that the others can go.
         callers: Waiting synchronous calls; they go before `workers`, waiting asynchronous ones.
-        expiry: The timer that ends their waiting; it rings at `rings` (loop time), when one of them is due or was.
+        alarm: Rings (loop time) when one of them may have waited long enough.
         calling: Synchronous calls in a slot right now; `working`, asynchronous ones.
         failures: Starts that failed in a row; they space the next ones, not before `not_before` (loop time).
         usual_us: How long its calls take, a moving average.
@@ -77,8 +78,7 @@ class FunctionSlots:
     idle: list[tuple[Slot, float]] = field(default_factory=list)
     callers: deque[Waiter] = field(default_factory=deque)
     workers: deque[Waiter] = field(default_factory=deque)
-    expiry: asyncio.TimerHandle | None = None
-    rings: float = math.inf
+    alarm: Alarm | None = None
     starting: set[str] = field(default_factory=set)
     calling: int = 0
     working: int = 0

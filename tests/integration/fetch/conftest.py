@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -115,6 +115,19 @@ def agents(interpreter: str) -> Iterator[Agents]:
         Connection.opened.pop().socket.close()
     made.close()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def serving(agents: Agents, store: Store) -> Callable[[bytes], Slot]:
+    """Makes a slot that has been given a package and connected to."""
+
+    def make(package: bytes) -> Slot:
+        slot = agents()
+        assert slot.specialize("", code=store.part(package)).status == 200
+        slot.greet()
+        return slot
+
+    return make
 
 
 class StrangeStore:

@@ -25,11 +25,8 @@ SLOW = packed(
 
 
 @pytest.fixture
-def slot(agents, store):
-    made = agents()
-    assert made.specialize("", code=store.part(SLOW)).status == 200
-    made.greet()
-    return made
+def slot(serving):
+    return serving(SLOW)
 
 
 def test_a_slot_that_is_told_to_leave_finishes_what_runs_and_takes_no_more(agents, slot):

@@ -22,11 +22,8 @@ PROMPT_S = 5.0
 
 
 @pytest.fixture
-def slot(agents, store):
-    made = agents()
-    assert made.specialize("", code=store.part(ECHO)).status == 200
-    made.greet()
-    return made
+def slot(serving):
+    return serving(ECHO)
 
 
 def leaves_promptly(agents, slot):

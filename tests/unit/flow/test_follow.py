@@ -8,6 +8,7 @@ from okiba.core.errors import StoreUnavailable
 from okiba.core.function import State
 from okiba.flow.follow import Follower
 from okiba.ports import Principal
+from tests.deadline import soon
 from tests.unit.flow.test_reconcile import World
 
 
@@ -26,12 +27,6 @@ async def following(world):
         await task
 
 
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def active(world, name):
     return lambda: world.function(name).state is State.ACTIVE
 
@@ -39,14 +34,14 @@ def active(world, name):
 async def test_a_function_deployed_before_the_start_is_prepared(world):
     world.deploy()
     async with following(world):
-        await until(active(world, "photo"))
+        await soon(active(world, "photo"))
 
 
 async def test_a_function_deployed_later_is_prepared(world):
     async with following(world):
         await asyncio.sleep(0)
         world.deploy()
-        await until(active(world, "photo"))
+        await soon(active(world, "photo"))
 
 
 async def test_one_hostile_function_does_not_stop_the_others(world):
@@ -55,33 +50,33 @@ async def test_one_hostile_function_does_not_stop_the_others(world):
         world.deploy(f"hostile{number}")
     async with following(world):
         world.deploy("photo")
-        await until(active(world, "photo"))
+        await soon(active(world, "photo"))
         world.code.broken.clear()
-        await until(active(world, "hostile3"))
+        await soon(active(world, "hostile3"))
 
 
 async def test_what_was_away_is_tried_again(world):
     async with following(world):
         world.code.trouble = StoreUnavailable("MinIO does not answer")
         world.deploy()
-        await until(lambda: world.function().state_reason == "MinIO does not answer")
+        await soon(lambda: world.function().state_reason == "MinIO does not answer")
         world.code.trouble = None
-        await until(active(world, "photo"))
+        await soon(active(world, "photo"))
 
 
 async def test_a_registry_that_was_away_is_read_anew(world):
     world.registry.away = StoreUnavailable("Redis is not reachable")
     async with following(world):
-        await until(lambda: world.registry.refusals >= 2)
+        await soon(lambda: world.registry.refusals >= 2)
         world.deploy()
         world.registry.away = None
-        await until(active(world, "photo"))
+        await soon(active(world, "photo"))
 
 
 async def test_a_disabled_key_reaches_the_store(world):
     function = world.deploy()
     async with following(world):
-        await until(active(world, "photo"))
+        await soon(active(world, "photo"))
         world.keys.principals[function.access_key] = Principal(function.access_key, "secret", "photo", enabled=False)
         world.registry._heard.put_nowait(f"key:{function.access_key}")
-        await until(lambda: world.store.disabled == {function.access_key})
+        await soon(lambda: world.store.disabled == {function.access_key})

@@ -18,6 +18,7 @@ from okiba.flow.lend import IDLE_S, LEND_AFTER, LendingScaler
 from okiba.flow.own import Ownership, Superseded
 from okiba.flow.scale import ScalePolicy
 from okiba.ports import Greeting, SlotAddress
+from tests.deadline import soon
 from tests.fakes.owners import MemoryOwners
 
 FUNCTION = Function("f", "python3.11", "app.handler", "0" * 64, 1, "r1", 0, "AK", state=State.ACTIVE, timeout_s=1)
@@ -181,12 +182,6 @@ class World:
         return next(gateway for gateway in self.gateways.values() if gateway is not self.owner(name))
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def settled(*names: str, functions: int = 1) -> World:
     world = World(*names)
     world.names = dict.fromkeys(["f", *NAMES][:functions]).keys()
@@ -199,7 +194,7 @@ async def test_a_gateway_that_is_alone_has_everything_at_once():
     world.gateways["one"] = alone = Gateway(world, "one", 1, address="")
     await alone.ownership.look()
     assert alone.held == {"f": 1}
-    await until(lambda: "f" in alone.queues.begun)
+    await soon(lambda: "f" in alone.queues.begun, 5)
 
 
 async def test_functions_are_shared_out_as_hashing_says_and_each_has_one_owner():
@@ -212,7 +207,7 @@ async def test_functions_are_shared_out_as_hashing_says_and_each_has_one_owner()
 async def test_only_the_owner_empties_a_functions_queue_and_others_wake_it():
     world = await settled("one", "two")
     owner, other = world.owner(), world.other()
-    await until(lambda: "f" in owner.queues.begun)
+    await soon(lambda: "f" in owner.queues.begun, 5)
     assert "f" not in other.queues.begun
     other.ownership.wake("f")
     assert other.awake == [(owner.name, "f")]
@@ -324,7 +319,7 @@ async def test_a_queue_that_cannot_be_begun_is_begun_when_the_store_is_back(monk
     one = world.gateways["one"]
     one.queues.away = 2
     await one.ownership.look()
-    await until(lambda: "f" in one.queues.begun)
+    await soon(lambda: "f" in one.queues.begun, 5)
 
 
 async def test_an_earlier_lifes_functions_are_taken_at_once_and_its_warm_slots_are_doubted():
@@ -450,7 +445,7 @@ async def test_a_borrowed_slot_that_nobody_uses_goes_back(monkeypatch):
     await pass_on(owner, borrower)
     await asyncio.sleep(0.001)
     borrower.scaler.look_after_loans(world.gateways)
-    await until(lambda: owner.scaler.acquire_now(owner.function("f"), False))
+    await soon(lambda: owner.scaler.acquire_now(owner.function("f"), False), 5)
     borrower.scaler.look_after_loans(world.gateways)
     assert not borrower.scaler.borrowed
     assert IDLE_S > 0
@@ -462,7 +457,7 @@ async def test_what_a_dead_borrower_had_is_the_owners_again_and_the_borrower_is_
     await pass_on(owner, borrower)
     slot = await borrower.call()
     owner.scaler.look_after_loans([owner.name])
-    await until(lambda: owner.scaler.acquire_now(owner.function("f"), False))
+    await soon(lambda: owner.scaler.acquire_now(owner.function("f"), False), 5)
     assert slot.dead
 
 
@@ -476,7 +471,7 @@ async def test_a_loan_that_never_arrived_comes_back_to_the_owner(monkeypatch):
     assert loan is not None
     await asyncio.sleep(0.001)
     owner.scaler.look_after_loans(world.gateways)
-    await until(lambda: owner.scaler.acquire_now(owner.function("f"), False))
+    await soon(lambda: owner.scaler.acquire_now(owner.function("f"), False), 5)
 
 
 async def test_a_borrower_that_gets_the_function_keeps_what_it_had_borrowed():

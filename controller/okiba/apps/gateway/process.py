@@ -64,6 +64,9 @@ from okiba.settings import Settings
 log = logging.getLogger(__name__)
 
 PAUSE_S: Final = 0.2
+LEAST_S: Final = 1.0
+"""What running calls have to end in however long it took to hand functions over."""
+
 FLEET_S: Final = 3.0
 """How long Kubernetes may take to say why a container has ended (about 1 s, measured)."""
 
@@ -402,10 +405,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         for task in background:
             task.cancel()
     await link.close()
-
-
-LEAST_S: Final = 1.0
-"""What running calls have to end in however long it took to hand functions over."""
 
 
 async def _stop(over_s: float, *servers: Server) -> None:
