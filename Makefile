@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything they need is pinned; what takes long is kept in .venv and in ~/.cache/okiba.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster check check-lint check-types check-waiting check-units check-more-units bench clean
+.PHONY: help setup demo test test-cluster check check-lint check-types check-waiting check-also-waiting check-units check-more-units bench clean
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -29,8 +29,8 @@ test-cluster: setup  ## those on a real Kubernetes of its own, and on compose (r
 	$(BIN)/pytest -m cluster $(PYTEST_ARGS)
 
 check: $(READY)  ## format, lint, spelling, dependencies, types, import contracts, and unit tests with fewer examples
-	@$(MAKE) --no-print-directory --jobs=5 --keep-going --output-sync=target \
-	    check-waiting check-units check-more-units check-types check-lint
+	@$(MAKE) --no-print-directory --jobs=6 --keep-going --output-sync=target \
+	    check-waiting check-also-waiting check-units check-more-units check-types check-lint
 
 check-lint: $(READY)
 	$(BIN)/ruff format --check --cache-dir $(CHECKED)/ruff .
@@ -41,10 +41,11 @@ check-lint: $(READY)
 check-types: $(READY)
 	$(BIN)/mypy --cache-dir $(CHECKED)/mypy
 
-# Three processes with a part of the tests each, which take two thirds of the processor time of xdist's workers: one
-# that mostly waits, and two for two cores. Bytecode is kept even where the environment says not to: without it pytest
+# Four processes with a part of the tests each, which take two thirds of the processor time of xdist's workers: two
+# that mostly wait, and two for two cores. Bytecode is kept even where the environment says not to: without it pytest
 # rewrites every test anew, which took as long as running them. The import contracts are in tests/arch.
-WAITING := tests/unit/flow tests/unit/kube tests/unit/slots
+WAITING := tests/unit/kube
+ALSO_WAITING := tests/unit/flow tests/unit/slots
 HALF := tests/unit/cli tests/unit/control tests/unit/examples
 PYTEST_QUICK := PYTHONDONTWRITEBYTECODE= HYPOTHESIS_STORAGE_DIRECTORY=$(CHECKED)/hypothesis \
     $(BIN)/pytest -p no:cacheprovider --hypothesis-profile=quick
@@ -52,11 +53,14 @@ PYTEST_QUICK := PYTHONDONTWRITEBYTECODE= HYPOTHESIS_STORAGE_DIRECTORY=$(CHECKED)
 check-waiting: $(READY)
 	$(PYTEST_QUICK) $(WAITING)
 
+check-also-waiting: $(READY)
+	$(PYTEST_QUICK) $(ALSO_WAITING)
+
 check-units: $(READY)
 	$(PYTEST_QUICK) $(HALF)
 
 check-more-units: $(READY)
-	$(PYTEST_QUICK) tests/unit tests/arch $(patsubst %,--ignore=%,$(WAITING) $(HALF))
+	$(PYTEST_QUICK) tests/unit tests/arch $(patsubst %,--ignore=%,$(WAITING) $(ALSO_WAITING) $(HALF))
 
 bench: setup  ## the table goal | seen | met, also in build/bench.json; some of it: make bench BENCH="warm cold"
 	$(BIN)/python -m tests.benchmarks $(BENCH)
