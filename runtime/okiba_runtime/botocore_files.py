@@ -5,10 +5,11 @@ It is found out with a client of nobody's, which is thrown away: no session, cli
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # What `boto3.client("s3")` loads and looks for, seen with botocore 1.44.
@@ -69,11 +70,22 @@ def _list_services(loader: Any, folder: str) -> None:
     loader.list_available_services = list_available_services
 
 
+class _Nothing(io.BytesIO):
+    """The body of an answer that has none."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        """As urllib3's responses have it."""
+        yield self.read()
+
+
 def _rehearse(session: Any) -> None:
-    """Runs what a client runs up to its request: code is faster the second time, and pages are touched here."""
+    """Runs what a client runs, but sends nothing: code is faster the second time, and pages are touched here."""
+    answer = sys.modules["botocore.awsrequest"].AWSResponse
     keys = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nobody"}
     client = session.Session().create_client("s3", "us-east-1", **keys)
-    client.generate_presigned_url("get_object", {"Bucket": "nobodys", "Key": "nothing"})
+    client.meta.events.register("before-send.s3", lambda request, **_: answer(request.url, 200, {}, _Nothing()))
+    client.get_object(Bucket="nobodys", Key="nothing")["Body"].read()
+    client.put_object(Bucket="nobodys", Key="nothing", Body=b"nothing")
 
 
 def _inspect_handlers(hooks: Any, rehearse: Callable[[], None]) -> None:
