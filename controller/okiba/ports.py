@@ -99,7 +99,7 @@ class Work:
     Args:
         event_id: What makes it the same event when it is told again (decided in `core.event`); unique per function.
         request_id: AWS's request id, derived from the event id for bucket events, so that it too stays the same.
-        source: `s3` or `invoke`.
+        source: `s3`, `sweep` (found in a bucket, told by nobody) or `invoke`.
         accepted_ms: Wall clock when Okiba first had it durably.
     """
 
@@ -161,6 +161,10 @@ class Queue(Protocol):
         """Durable when this returns; False where the ledger has seen the event before (and nothing was added)."""
         ...
 
+    async def seen(self, function: str, event_ids: Sequence[str]) -> list[bool]:
+        """Which of these events the ledger has: open, or ended and not forgotten yet."""
+        ...
+
     async def lease(self, function: str, count: int, now_ms: int) -> list[Lease]:
         """Up to `count` pieces of waiting work, retries that are due first."""
         ...
@@ -203,6 +207,18 @@ class Queue(Protocol):
 
     async def dead_letter(self, function: str, letter_id: str) -> DeadLetter | None:
         """One of them, by its id."""
+        ...
+
+    async def redrive(self, function: str, letter_id: str, now_ms: int) -> bool:
+        """The dead letter's event is tried again, from the beginning and as the same event; False: no such letter.
+
+        Raises:
+            Conflict: The event is being tried already.
+        """
+        ...
+
+    async def purge(self, function: str, letter_id: str) -> bool:
+        """The dead letter is gone for good; False: there was none."""
         ...
 
     async def dead_counts(self, functions: Sequence[str]) -> dict[str, int]:

@@ -171,6 +171,9 @@ class Settings:
     dedupe_ms: int = 604_800_000
     """How long a settled bucket event is remembered: 7 days, longer than any repair looks back."""
 
+    sweep_every_ms: int = 3_600_000
+    """Between two passes over all bound buckets for objects that nobody announced; 0: none but after restarts."""
+
     log_bytes: int = 1_048_576
     """Output kept per function."""
 

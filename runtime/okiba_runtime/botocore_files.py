@@ -5,6 +5,7 @@ It is found out with a client of nobody's, which is thrown away: no session, cli
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -28,16 +29,29 @@ def read_ahead() -> None:
     session = sys.modules.get("botocore.session")
     if session is None:
         return
-    try:
+    # Whatever a botocore of another shape does: it goes on as it was, and the rest is done.
+    with contextlib.suppress(Exception):
         hooks, loaders = sys.modules["botocore.hooks"], sys.modules["botocore.loaders"]
         if hooks.accepts_kwargs.__module__ == __name__:
             return  # done, before this process was forked
         folder = loaders.Loader.BUILTIN_DATA_PATH
         _list_services(loaders.Loader, folder)
-        _inspect_handlers(hooks, lambda: _rehearse(session))
+        with contextlib.suppress(Exception), _without_files_of_users():
+            _inspect_handlers(hooks, lambda: _rehearse(session))
         _read_files(loaders.JSONFileLoader, folder)  # after the rehearsal, which reads them too
-    except Exception:  # noqa: BLE001 - a botocore of another shape is no reason to start without the rest
-        return
+
+
+@contextlib.contextmanager
+def _without_files_of_users() -> Iterator[None]:
+    """Nobody's configuration is read, and nobody asked what machine this is."""
+    nobodys = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    before = dict(os.environ)
+    os.environ.update(nobodys, AWS_EC2_METADATA_DISABLED="true", AWS_DEFAULTS_MODE="legacy")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _read_files(loader: Any, folder: str) -> None:

@@ -86,8 +86,9 @@ def _import_layer(names: tuple[str, ...], folders: tuple[str, ...]) -> str:
         _import(name)
         if _threads() > 1:
             return f"{_threads()} threads after importing {name}"
-    botocore_files.read_ahead()
     new = sorted(_descriptors() - before)
+    if not new:
+        botocore_files.read_ahead()
     return f"descriptors {new} opened by {', '.join(names[:10])}" if new else ""
 
 

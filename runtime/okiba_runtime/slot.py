@@ -92,13 +92,14 @@ class Slot:
 
     def note_all(self, lines: list[bytes]) -> None:
         """Takes in notices, oldest first; of a hundred invocations since the last look only the newest matters."""
-        for line in lines[:-2]:
-            if not line.startswith((b"start ", b"end ")):
+        calls = [index for index, line in enumerate(lines) if line.startswith((b"start ", b"end "))]
+        passed_over = set(calls[:-2])  # the last two say what runs now, whatever ran before them
+        for index, line in enumerate(lines):
+            if index not in passed_over:
                 self.note(line)
-        if begun := next((line for line in reversed(lines[:-2]) if line.startswith(b"start ")), b""):
-            self.last_request_id = begun.split(b" ", 2)[1].decode("latin-1")
-        for line in lines[-2:]:
-            self.note(line)
+        begun = next((lines[index] for index in reversed(calls) if lines[index].startswith(b"start ")), b"")
+        if parsed := notices.parse(begun):
+            self.last_request_id = parsed[1][0].decode("latin-1")
 
     def note(self, line: bytes) -> None:
         """Takes in a notice of the worker's."""

@@ -9,9 +9,10 @@ import pytest
 
 from okiba.adapters.redis_link import RedisLink
 from okiba.adapters.redis_queue import RedisQueue
-from okiba.core.errors import InvalidParameter
+from okiba.core.errors import Conflict, InvalidParameter
 from okiba.core.invocation import Ending, Outcome
 from okiba.ports import Lease, Queue, Work
+from tests.deadline import until_async
 from tests.fakes.queue import MemoryQueue
 
 NOW = time.time_ns() // 1_000_000
@@ -297,3 +298,75 @@ async def test_an_id_that_is_none_is_refused_as_the_callers_mistake(link):
     for call in (queue.dead_letters("thumbnails", "(1-1", 1), queue.dead_letter("thumbnails", "+")):
         with pytest.raises(InvalidParameter):
             await call
+
+
+async def test_the_ledger_knows_an_event_from_its_acceptance_on(queue):
+    await queue.accept([work(), work(2)])
+    (lease, _) = await leased(queue, 2)
+    await queue.succeed(lease, DONE)
+
+    assert await queue.seen("thumbnails", ["event-1", "event-2", "event-3"]) == [True, True, False]
+    assert await queue.seen("index", ["event-1"]) == [False]
+    assert await queue.seen("thumbnails", []) == []
+
+
+async def test_more_events_are_looked_up_than_one_script_call_takes(queue):
+    await queue.accept([work(number) for number in range(0, 1200, 2)])
+
+    known = await queue.seen("thumbnails", [f"event-{number}" for number in range(1200)])
+
+    assert known == [number % 2 == 0 for number in range(1200)]
+
+
+async def buried(queue: Queue) -> str:
+    await queue.accept([work()])
+    (lease,) = await leased(queue)
+    assert await queue.bury(lease, RAISED, "RetriesExhausted")
+    (letter,) = await queue.dead_letters("thumbnails", "", 10)
+    return letter.id
+
+
+async def test_a_redriven_dead_letter_is_the_same_event_with_all_its_attempts_before_it(queue):
+    letter = await buried(queue)
+
+    assert await queue.redrive("thumbnails", letter, NOW + 5)
+
+    (lease,) = await leased(queue)
+    assert lease.work == replace(work(), accepted_ms=NOW + 5)
+    assert (lease.attempt, lease.losses) == (1, 0)
+    assert await queue.dead_letters("thumbnails", "", 10) == []
+    assert await queue.accept([work()]) == [False], "the ledger still knows the event"
+    assert await queue.succeed(lease, DONE)
+
+
+async def test_a_dead_letter_is_redriven_once(queue):
+    letter = await buried(queue)
+
+    assert await queue.redrive("thumbnails", letter, NOW)
+    assert not await queue.redrive("thumbnails", letter, NOW)
+    assert len(await leased(queue, 10)) == 1
+
+
+async def test_a_purged_dead_letter_is_gone_and_its_event_stays_known(queue):
+    letter = await buried(queue)
+
+    assert await queue.purge("thumbnails", letter)
+    assert not await queue.purge("thumbnails", letter)
+    assert await queue.dead_letters("thumbnails", "", 10) == []
+    assert await queue.accept([work()]) == [False]
+
+
+async def test_an_event_that_is_being_tried_is_not_redriven_beside_it(link):
+    if link is None:
+        pytest.skip("the memory queue forgets nothing")
+    forgetful = RedisQueue(link, "default", "gateway-1", 1)
+    letter = await buried(forgetful)
+    await until_async(lambda: _accepted(forgetful), "the ledger to forget the event", 5)
+
+    with pytest.raises(Conflict, match="being tried already"):
+        await forgetful.redrive("thumbnails", letter, NOW)
+    assert len(await forgetful.dead_letters("thumbnails", "", 10)) == 1
+
+
+async def _accepted(queue: Queue) -> bool:
+    return await queue.accept([work()]) == [True]

@@ -233,6 +233,25 @@ def test_a_call_that_ends_at_its_deadline_does_no_harm_to_the_next_one(okiba):
         assert set(map(repr, callers.map(one_after_the_other, range(40)))) == {repr((None, {}))}
 
 
+def test_a_call_right_behind_a_slot_s_first_has_its_own_deadline(okiba, lambdas):
+    code = (
+        "import json, time\n"
+        "def handler(event, context):\n"
+        "    print('ran', event['s'], flush=True)\n"
+        "    time.sleep(event['s'])\n"
+    )
+    okiba.deploy_inline("behind", code, Timeout=3)
+    lambdas.put_function_concurrency(FunctionName="behind", ReservedConcurrentExecutions=1)
+    for seconds in (1.0, 2.5):
+        lambdas.invoke(FunctionName="behind", InvocationType="Event", Payload=json.dumps({"s": seconds}))
+
+    def said():
+        return okiba.okiba("logs", "behind").stdout
+
+    eventually(lambda: said().count("REPORT RequestId") >= 2, 30)
+    assert [said().count(word) for word in ("ran 1.0", "ran 2.5", "timed out", "START RequestId")] == [1, 1, 0, 2]
+
+
 @pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
 def test_an_init_phase_that_takes_too_long_is_the_functions_error(okiba, kind):
     name = f"slow-init-{kind.lower()}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from okiba.core.errors import StoreUnavailable
+from okiba.core.errors import Conflict, StoreUnavailable
 from okiba.core.invocation import Ending, Outcome
 from okiba.ports import DeadLetter, Lease, Work
 
@@ -52,6 +52,10 @@ class MemoryQueue:
     async def accept(self, works: Sequence[Work]) -> list[bool]:
         self._present()
         return [self._accept(work) for work in works]
+
+    async def seen(self, function: str, event_ids: Sequence[str]) -> list[bool]:
+        self._present()
+        return [(function, event_id) in self.ledger for event_id in event_ids]
 
     async def lease(self, function: str, count: int, now_ms: int) -> list[Lease]:
         of = self._of(function)
@@ -109,6 +113,24 @@ class MemoryQueue:
 
     async def dead_letter(self, function: str, letter_id: str) -> DeadLetter | None:
         return next((letter for letter in self._of(function).dead if letter.id == letter_id), None)
+
+    async def redrive(self, function: str, letter_id: str, now_ms: int) -> bool:
+        of = self._of(function)
+        letter = next((each for each in of.dead if each.id == letter_id), None)
+        if letter is None:
+            return False
+        work = replace(letter.work, accepted_ms=now_ms)
+        if work.request_id in of.open:
+            raise Conflict(f"the event of dead letter {letter_id} is being tried already")
+        of.dead.remove(letter)
+        self.ledger.pop((function, work.event_id), None)
+        return self._accept(work)
+
+    async def purge(self, function: str, letter_id: str) -> bool:
+        of = self._of(function)
+        kept = [each for each in of.dead if each.id != letter_id]
+        gone, of.dead = len(of.dead) - len(kept), kept
+        return bool(gone)
 
     async def dead_counts(self, functions: Sequence[str]) -> dict[str, int]:
         return {function: len(self._of(function).dead) for function in functions}

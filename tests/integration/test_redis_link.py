@@ -63,6 +63,27 @@ async def test_many_callers_each_get_their_own_reply(redis_link):
     assert all(await asyncio.gather(*(caller(number) for number in range(50))))
 
 
+async def test_without_the_replica_that_changes_need_reads_are_answered_all_the_same(own_valkey):
+    link = await RedisLink.open(f"{own_valkey.url}?replicas=1", timeout_ms=2000)
+    refused: list[str] = []
+
+    async def change(number: int) -> None:
+        try:
+            await link.call("SET", "k", number)
+        except StoreUnavailable as error:
+            refused.append(str(error))
+
+    async with asyncio.timeout(30):
+        calls: list[Awaitable[object]] = []
+        for number in range(150):
+            calls += [asyncio.ensure_future(change(number)), link.call("GET", "k")]
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*calls)
+    await link.close()
+    assert len(refused) == 150
+    assert set(refused) == {"0 of 1 replicas have what Redis was told"}
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_cancelled_caller_never_leaves_its_reply_to_another(redis_link, seed):
     chance = random.Random(seed)

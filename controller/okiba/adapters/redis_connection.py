@@ -89,7 +89,8 @@ class Connection(asyncio.Protocol):
         self._calls: deque[tuple[asyncio.Future[Any] | None, float, bool]] = deque()  # None: a WAIT; True: kept back
         self._kept_back: list[tuple[asyncio.Future[Any], Any]] = []
         self._outbox: list[bytes] = []
-        self._changes = False  # among what is in the outbox
+        self._changes = False  # that no WAIT has been sent behind
+        self._waiting = False  # for replicas; one WAIT at a time, for Redis answers nothing else behind it meanwhile
         self._in_step = True
         self.replicas = 0
         self._watch: asyncio.TimerHandle | None = None
@@ -164,21 +165,23 @@ class Connection(asyncio.Protocol):
 
     def _replicated(self, reply: Any) -> None:
         """Answers what was kept back; a change that too few replicas have may be lost, so it was not made."""
-        kept_back, self._kept_back = self._kept_back, []
+        kept_back, self._kept_back, self._waiting = self._kept_back, [], False
         self._in_step = enough = isinstance(reply, int) and reply >= self.replicas
         for future, answer in kept_back:
             if enough or isinstance(answer, hiredis.ReplyError):
                 self._answer(future, answer)
             elif not future.done():
                 future.set_exception(StoreUnavailable(f"{reply} of {self.replicas} replicas have what Redis was told"))
+        if self._changes:  # made since
+            self._flush()
 
     def _flush(self) -> None:
-        if self._changes and self._lost is None:
+        if self._changes and not self._waiting and self._lost is None:
             patience_ms = int(self._timeout_s * _REPLICA_SHARE * 1000) if self._in_step else _LATE_REPLICA_MS
             wait = hiredis.pack_command(("WAIT", self.replicas, patience_ms))  # type: ignore[arg-type]  # as above
             self._outbox.append(wait)
             self._calls.append((None, self._loop.time(), False))
-            self._changes = False
+            self._changes, self._waiting = False, True
         commands, self._outbox = self._outbox, []
         if self._transport is not None and self._lost is None:
             self._transport.write(b"".join(commands))

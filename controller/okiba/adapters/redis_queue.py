@@ -15,7 +15,7 @@ from typing import Any, Final
 from okiba.adapters.redis_connection import Argument, entry_id
 from okiba.adapters.redis_link import RedisLink
 from okiba.adapters.s3_payloads import S3Payloads
-from okiba.core.errors import StoreUnavailable
+from okiba.core.errors import Conflict, StoreUnavailable
 from okiba.core.invocation import Ending, Outcome
 from okiba.core.payload import is_kept_apart, payload_key, reference_of
 from okiba.ports import DeadLetter, Lease, Work
@@ -33,9 +33,13 @@ ACCEPT_BATCH: Final = 64
 ACCEPT_BYTES: Final = 1024 * 1024
 """Most that one script call takes, so that Redis is not held up for others (measured: 64 small ones take 3 ms)."""
 
+SEEN_BATCH: Final = 500
+"""Events that one script call looks up; a page of a listing has a thousand."""
+
 ANY: Final = 0
 """No function's epoch: whoever owns it, nothing is asked."""
 
+_OPEN_ALREADY: Final = 2
 _FORGET_BATCH: Final = 100
 _FOREVER_MS: Final = 2**53
 _FORGOTTEN: Final = Outcome(Ending.PLATFORM_FAILURE, b"{}")
@@ -80,6 +84,12 @@ class RedisQueue:
             for index, answer in zip(batch, told, strict=True):
                 taken[index] = bool(answer)
         return taken
+
+    async def seen(self, function: str, event_ids: Sequence[str]) -> list[bool]:
+        """Which of these events the ledger has: open, or ended and not forgotten yet."""
+        batches = [event_ids[start : start + SEEN_BATCH] for start in range(0, len(event_ids), SEEN_BATCH)]
+        answers = await asyncio.gather(*(self._script("seen", function, *batch) for batch in batches))
+        return [bool(answer) for batch in answers for answer in batch]
 
     async def lease(self, function: str, count: int, now_ms: int) -> list[Lease]:
         """Up to `count` pieces of waiting work, retries that are due first; none once another gateway is the owner."""
@@ -186,6 +196,26 @@ class RedisQueue:
         entry = entry_id(letter_id)
         entries = await self._link.call("XRANGE", self._key(function, "dead"), entry, entry)
         return _dead_letter(function, entries[0]) if entries else None
+
+    async def redrive(self, function: str, letter_id: str, now_ms: int) -> bool:
+        """The dead letter's event is tried again, from the beginning and as the same event; False: no such letter.
+
+        Raises:
+            Conflict: The event is being tried already: the store told of it again after the ledger had forgotten it.
+            InvalidParameter: `letter_id` is no id of a dead letter.
+        """
+        answer = await self._script("redrive", function, entry_id(letter_id), now_ms)
+        if answer == _OPEN_ALREADY:
+            raise Conflict(f"the event of dead letter {letter_id} is being tried already")
+        return bool(answer)
+
+    async def purge(self, function: str, letter_id: str) -> bool:
+        """The dead letter is gone for good; False: there was none.
+
+        Raises:
+            InvalidParameter: `letter_id` is no id of a dead letter.
+        """
+        return bool(await self._link.call("XDEL", self._key(function, "dead"), entry_id(letter_id)))
 
     async def dead_counts(self, functions: Sequence[str]) -> dict[str, int]:
         """Dead letters kept, per function."""

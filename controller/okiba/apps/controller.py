@@ -27,10 +27,14 @@ from okiba.adapters.code_stored import StoredCode
 from okiba.adapters.layer_shelf import LayerShelf
 from okiba.adapters.layer_stored import StoredLayers
 from okiba.adapters.redis_conditions import PERIODS_S, Condition, RedisConditions
+from okiba.adapters.redis_inbox import RedisInbox
 from okiba.adapters.redis_layers import RedisLayers
 from okiba.adapters.redis_link import RedisLink
+from okiba.adapters.redis_queue import RedisQueue
 from okiba.adapters.redis_registry import RedisKeys, RedisRegistry
+from okiba.adapters.redis_sweeps import RedisSweeps
 from okiba.adapters.s3_admin import S3Admin
+from okiba.adapters.s3_listing import S3Listing
 from okiba.adapters.s3_store import S3Store
 from okiba.adapters.vault import Vault
 from okiba.apps.journal import log_to_stderr
@@ -38,6 +42,8 @@ from okiba.apps.local.fleet import LocalFleet
 from okiba.core.errors import OkibaError, StoreUnavailable
 from okiba.flow.follow import Follower
 from okiba.flow.reconcile import Parts, Reconciler
+from okiba.flow.repair import Repair
+from okiba.flow.sweep import Sweeper
 from okiba.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -90,6 +96,16 @@ async def prepare(settings: Settings, link: RedisLink) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(tell_conditions(RedisConditions(link), admin))
+        group.create_task(repair(settings, link, registry, admin).run())
+
+
+def repair(settings: Settings, link: RedisLink, registry: RedisRegistry, admin: S3Admin) -> Repair:
+    """What sweeps buckets for objects that nobody announced."""
+    ledger = RedisQueue(link, settings.tenant, "controller", settings.dedupe_ms)
+    inbox, listing = RedisInbox(link, "controller"), S3Listing.of(settings)
+    sweeper = Sweeper(registry.all, listing, ledger, inbox, settings.dedupe_ms, _wall_ms)
+    uptimes = partial(asyncio.to_thread, admin.uptimes)
+    return Repair(sweeper, RedisSweeps(link), uptimes, settings.sweep_every_ms / 1000, _wall_ms, time.monotonic)
 
 
 async def opened(redis_url: str) -> RedisLink:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 
@@ -16,6 +17,7 @@ class Binding:
         events: Event kinds as AWS spells them, `s3:ObjectCreated:*` or `s3:ObjectRemoved:Delete`.
         prefix: What the key (not URL-encoded) must start with; empty means any.
         suffix: What the key must end with; empty means any.
+        since_ms: When it was made, by Okiba's clock: older objects are none of its; 0 where nobody knows.
     """
 
     id: str
@@ -23,6 +25,7 @@ class Binding:
     events: tuple[str, ...]
     prefix: str = ""
     suffix: str = ""
+    since_ms: int = 0
 
 
 def concerns(binding: Binding, bucket: str, key: str, event_name: str) -> bool:
@@ -39,3 +42,9 @@ def concerns(binding: Binding, bucket: str, key: str, event_name: str) -> bool:
         and key.endswith(binding.suffix)
         and any(fnmatchcase(name, kind) for kind in binding.events)
     )
+
+
+def made(wanted: Iterable[Binding], before: Iterable[Binding], now_ms: int) -> tuple[Binding, ...]:
+    """The bindings with their ages: those that were there before keep theirs, others are made now."""
+    ages = {replace(binding, since_ms=0): binding.since_ms for binding in before}
+    return tuple(replace(binding, since_ms=ages.get(replace(binding, since_ms=0), now_ms)) for binding in wanted)

@@ -13,6 +13,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import quote_plus, unquote_plus
@@ -32,6 +33,12 @@ TEST_EVENT: Final = "s3:TestEvent"
 _EMPTY_MD5: Final = "d41d8cd98f00b204e9800998ecf8427e"
 _NAME: Final = re.compile(r"(?:s3:)?([A-Za-z]{1,64}(?::[A-Za-z]{1,64}){0,2})")
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII)
+_NANOSECONDS: Final = re.compile("[0-9A-Fa-f]{16}")
+_LONGEST_WRITE_MS: Final = 7 * 86_400_000
+"""Between an object's modification time and the event that tells of it; what is farther apart is no such time."""
+
+_CREATIONS: Final = frozenset(f"ObjectCreated:{how}" for how in ("Put", "Post", "Copy", "CompleteMultipartUpload"))
+_REMOVALS: Final = frozenset(("ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated"))
 _RECORD_VERSIONS: Final = {
     "Replication": "2.2",
     "LifecycleExpiration": "2.3",
@@ -206,8 +213,13 @@ def _kind(value: object) -> str:
 
 
 def event_id(event: Event) -> str:
-    """22 characters of base64url that name this event: the same however often, and by whomever, it is told."""
-    return urlsafe_b64encode(_digest(event.bucket, event.key, _marker(event), event.name)).rstrip(b"=").decode()
+    """22 characters of base64url that name this event: the same however often, and by whomever, it is told.
+
+    That an object came to be has the identity that a listing of the bucket tells too, so that a sweep finds what was
+    handled already. So two writes of the same content to the same key within one millisecond are one event, where the
+    bucket is not versioned.
+    """
+    return urlsafe_b64encode(_digest(event.bucket, event.key, *_marker(event))).rstrip(b"=").decode()
 
 
 def request_id(event_id: str, function: str) -> str:
@@ -215,15 +227,32 @@ def request_id(event_id: str, function: str) -> str:
     return str(UUID(bytes=_digest(event_id, function), version=4))
 
 
-def _marker(event: Event) -> str:
-    """What tells this event from others of its name on its key."""
-    # A version is made once and removed once, and a bucket's listing tells its id too: a sweep finds the same identity.
-    if event.version_id and event.name.startswith(("ObjectCreated:", "ObjectRemoved:")):
-        return f"v{event.version_id}"
-    # MinIO derives the sequencer from the object's modification time, so tagging an object twice has it twice.
-    if not event.name.startswith(("ObjectCreated:", "ObjectRemoved:")):
-        return f"t{event.version_id} {event.sequencer} {event.time}"
-    return f"s{event.sequencer}" if event.sequencer else f"e{event.etag} {event.time}"
+def modified_ms(event: Event) -> int | None:
+    """When the object was written, by its store's clock; None where the store does not tell.
+
+    MinIO derives the sequencer from that time, in nanoseconds; others' sequencers are no time at all.
+    """
+    if not _NANOSECONDS.fullmatch(event.sequencer):
+        return None
+    try:
+        told_ms = round(datetime.fromisoformat(event.time).timestamp() * 1000)
+    except (ValueError, OverflowError):  # such as February 30th
+        return None
+    written_ms = int(event.sequencer, 16) // 1_000_000
+    return written_ms if abs(written_ms - told_ms) < _LONGEST_WRITE_MS else None
+
+
+def _marker(event: Event) -> tuple[str, str]:
+    """What tells this event from others on its key, and of which kind it is."""
+    name, version = event.name, event.version_id
+    if name in _CREATIONS and (version or modified_ms(event)):
+        return f"v{version}" if version else f"m{modified_ms(event)} {event.etag}", "ObjectCreated"
+    if name in _REMOVALS and version:  # a version is removed once, and a delete marker is one
+        return f"v{version}", name
+    # Tagging an object leaves its modification time, and with it MinIO's sequencer, as they were.
+    if name not in _CREATIONS and not name.startswith("ObjectRemoved:"):
+        return f"t{version} {event.sequencer} {event.time}", name
+    return f"s{event.sequencer}" if event.sequencer else f"e{event.etag} {event.time}", name
 
 
 def _digest(*parts: str) -> bytes:

@@ -266,17 +266,21 @@ class Drain:
             return None
         work = lease.work
         try:
+            payload = await self._queue.payload(work)
+            current = self._function(self._name)  # fetching may have taken long
+            if current is None:
+                raise NotOwner(f"function {self._name} has been deleted, and its queue is buried whole")
             invocation = Invocation(
                 work.request_id,
                 work.function,
-                await self._queue.payload(work),
+                payload,
                 self._arn(work.function),
                 True,
                 work.client_context,
                 work.trace_id,
                 lease.attempt,
             )
-            return await self._dispatcher.call(function, invocation, work.accepted_ms / 1000, work.source)
+            return await self._dispatcher.call(current, invocation, work.accepted_ms / 1000, work.source)
         except (NoSlot, NotFound, StoreUnavailable, Throttled) as error:
             reason = json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}).encode()
             return Outcome(Ending.PLATFORM_FAILURE, reason, type(error).__name__)

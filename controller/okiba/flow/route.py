@@ -22,6 +22,10 @@ from okiba.ports import Inbox, Queue, RawNotification, Work
 
 log = logging.getLogger(__name__)
 
+SWEEP: Final = "sweep"
+EXISTING: Final = "existing"
+"""The lanes of what was found in a bucket; the first says nothing to bindings that are younger than the object."""
+
 BATCH: Final = 64
 WAIT_MS: Final = 5_000
 FIRST_PAUSE_S: Final = 0.05
@@ -36,6 +40,7 @@ class RouteCounts:
     Args:
         accepted: Pieces of work that were new.
         duplicates: Pieces that the ledger had seen: with two lanes, about as many.
+        repaired: Of the accepted ones, those that no store had told of: a sweep found them.
         unbound: Events that concern no function.
         lag_ms: From receiving to routing, of the newest notification routed.
     """
@@ -43,6 +48,7 @@ class RouteCounts:
     notifications: int = 0
     accepted: int = 0
     duplicates: int = 0
+    repaired: int = 0
     unbound: int = 0
     quarantined: int = 0
     lag_ms: int = 0
@@ -114,7 +120,7 @@ class Router:
         """The work in a notification, and what could not be read of it."""
         try:
             read = events.read_notification(notification.body)
-            works = [work for event in read.events for work in self._works_of(event, notification.received_ms)]
+            works = [work for event in read.events for work in self._works_of(event, notification)]
         except Exception as error:  # one notification must never stop those behind it
             log.exception("a notification broke its reader", extra={"entry": notification.entry})
             return (), (f"{type(error).__name__}: {error}",)
@@ -125,16 +131,18 @@ class Router:
         await self._inbox.quarantine(notification, "; ".join(faults[:_REASON_FAULTS]) + more)
         self.counts.quarantined += 1
 
-    def _works_of(self, event: Event, received_ms: int) -> Iterator[Work]:
+    def _works_of(self, event: Event, notification: RawNotification) -> Iterator[Work]:
+        since_ms = events.modified_ms(event) if notification.lane == SWEEP else None
         event_id = events.event_id(event)
         unbound = True
         for function in self._functions(event.bucket):
-            binding = _first_binding(function, event)
+            binding = _first_binding(function, event, since_ms)
             if binding is not None:
                 unbound = False
                 request_id = events.request_id(event_id, function.name)
                 payload = events.payload(event, binding.id, self._region)
-                yield Work(function.name, event_id, request_id, payload, "s3", received_ms)
+                source = SWEEP if notification.lane in (SWEEP, EXISTING) else "s3"
+                yield Work(function.name, event_id, request_id, payload, source, notification.received_ms)
         self.counts.unbound += unbound
 
     async def _accept(self, works: Sequence[Work]) -> None:
@@ -150,11 +158,22 @@ class Router:
         for function in doubtful | new:
             self._on_work(function)
         self.counts.accepted += sum(taken)
+        self.counts.repaired += sum(is_new for work, is_new in zip(works, taken, strict=True) if work.source == SWEEP)
         self.counts.duplicates += len(taken) - sum(taken)
 
 
-def _first_binding(function: Function, event: Event) -> Binding | None:
-    """The first of a function's bindings that the event concerns; as with S3, overlapping ones do not double it."""
+def _first_binding(function: Function, event: Event, written_ms: int | None) -> Binding | None:
+    """The first of a function's bindings that the event concerns; as with S3, overlapping ones do not double it.
+
+    Args:
+        written_ms: When its object came to be, if bindings that are younger are not concerned.
+    """
     return next(
-        (binding for binding in function.bindings if concerns(binding, event.bucket, event.key, event.name)), None
+        (
+            binding
+            for binding in function.bindings
+            if concerns(binding, event.bucket, event.key, event.name)
+            and (written_ms is None or written_ms >= binding.since_ms)
+        ),
+        None,
     )

@@ -397,6 +397,8 @@ class Scaler:
             self._holders[slot.id] = slots
         else:
             slots.idle.append((slot, self._loop.time()))
+            if self._wanted:  # others wait, and may have found the fleet full of slots that were busy then
+                self._make_room(sum(map(sum, self._wanted.values())))
 
     # --- shrinking --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okiba.core.event import MAX_KEY_BYTES, Event, event_id, payload, read_notification, record, request_id
+from okiba.core.event import MAX_KEY_BYTES, Event, event_id, modified_ms, payload, read_notification, record, request_id
+
+SEQUENCER = 0x18EA6BFDFFB42095
 
 # As measured with MinIO's build of February 2026.
 MINIO = {
@@ -51,7 +53,7 @@ MINIO = {
                     "eTag": "9a0364b9e99bb480dd25e1f0284c8555",
                     "contentType": "image/jpeg",
                     "userMetadata": {"content-type": "image/jpeg"},
-                    "sequencer": "18799E7F2B4F5A11",
+                    "sequencer": "18EA6BFDFFB42095",
                 },
             },
             "source": {"host": "127.0.0.1", "port": "", "userAgent": "MinIO (linux; amd64) minio-py/7.2.20"},
@@ -105,7 +107,7 @@ def test_minios_notification_becomes_exactly_awss_record():
                 "key": "a+b%2B%C3%BC/%25x%0Ay.jpg",
                 "size": 200_000,
                 "eTag": "9a0364b9e99bb480dd25e1f0284c8555",
-                "sequencer": "18799E7F2B4F5A11",
+                "sequencer": "18EA6BFDFFB42095",
             },
         },
     }
@@ -235,8 +237,8 @@ def test_an_event_has_one_id_whoever_tells_it():
 
 
 def test_an_id_is_for_ever():
-    assert event_id(event()) == "hwTvFj1wQYYFNX3PUk4G2w"
-    assert request_id("hwTvFj1wQYYFNX3PUk4G2w", "thumbnails") == "a409ea06-5322-480b-bc3a-7127677293d1"
+    assert event_id(event()) == "GXHdefYiBtzd15KJFLjbWQ"
+    assert request_id("GXHdefYiBtzd15KJFLjbWQ", "thumbnails") == "0bcc8c0c-5dd5-4aa4-9409-39f8f16a6180"
 
 
 @pytest.mark.parametrize(
@@ -244,13 +246,50 @@ def test_an_id_is_for_ever():
     [
         {"s3__bucket__name": "others"},
         {"s3__object__key": "b.jpg"},
-        {"s3__object__sequencer": "18799E7F2B4F5A12"},
+        {"s3__object__sequencer": "18EA6BFDFFC362D5"},
+        {"s3__object__eTag": "d41d8cd98f00b204e9800998ecf8427e"},
         {"s3__object__versionId": "v1"},
-        {"eventName": "s3:ObjectCreated:Copy"},
+        {"eventName": "s3:ObjectRemoved:Delete"},
     ],
 )
 def test_another_event_has_another_id(change):
     assert event_id(event(**change)) != event_id(event())
+
+
+def test_an_object_that_came_to_be_has_the_identity_that_a_listing_tells():
+    listed = Event(
+        bucket="photos",
+        key=event().key,
+        name="ObjectCreated:CompleteMultipartUpload",
+        time="2026-11-22T16:49:00.121Z",
+        sequencer=f"{SEQUENCER // 1_000_000 * 1_000_000:016X}",
+        etag="9a0364b9e99bb480dd25e1f0284c8555",
+    )
+
+    assert modified_ms(event()) == modified_ms(listed) == SEQUENCER // 1_000_000
+    assert event_id(listed) == event_id(event()) == event_id(event(eventName="s3:ObjectCreated:Copy"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"s3__object__sequencer": "0055AED6DCD90281E5"},  # AWS's: no time
+        {"s3__object__sequencer": "FFFFFFFFFFFFFFFF"},
+        {"eventTime": "2024-11-22T16:49:00.123Z"},
+        {"eventTime": "2026-02-30T16:49:00.123Z"},
+    ],
+)
+def test_a_sequencer_that_is_no_time_is_the_identity_as_it_is(change):
+    one, other = event(**change), event(**{**change, "eventName": "s3:ObjectCreated:Copy"})
+
+    assert modified_ms(one) is None
+    assert event_id(one) != event_id(other)
+
+
+def test_two_taggings_of_one_object_in_a_versioned_bucket_are_two_events():
+    changes = {"eventName": "s3:ObjectCreated:PutTagging", "s3__object__versionId": "v1"}
+
+    assert event_id(event(**changes)) != event_id(event(**changes, eventTime="2026-11-22T16:49:01Z"))
 
 
 def test_a_version_is_an_event_s_identity_whatever_the_sequencer_so_that_a_listing_can_tell_it():

@@ -127,8 +127,16 @@ def test_a_killed_worker_counts_as_out_of_memory_only_when_the_kernel_says_so():
     assert probe.gone(1, for_memory=True).reason == "exit"
 
 
-@given(st.integers(0, 6), st.booleans(), st.integers(0, 12))
-def test_many_notices_at_once_leave_the_slot_as_they_would_one_by_one(before, init_first, after):
+BESIDE = [b"kept 1", b"kept 0", b"modules PIL,boto3", b"no notice"]
+
+
+@given(
+    st.integers(0, 6),
+    st.booleans(),
+    st.integers(0, 12),
+    st.lists(st.tuples(st.integers(0, 13), st.sampled_from(BESIDE)), max_size=5),
+)
+def test_many_notices_at_once_leave_the_slot_as_they_would_one_by_one(before, init_first, after, beside):
     calls = [line for n in range(10) for line in (b"start id-%d %d 3000000" % (n, n), b"end id-%d %d" % (n, 4096 + n))]
     at_once, one_by_one = (_idle() if not init_first else _initialising() for _ in range(2))
     first = [b"init 5"] if init_first else []
@@ -136,12 +144,23 @@ def test_many_notices_at_once_leave_the_slot_as_they_would_one_by_one(before, in
         at_once.note(line)
         one_by_one.note(line)
     lines = [*first, *calls[0 if init_first else before :][:after]]
+    for place, line in beside:
+        lines.insert(place, line)
 
     at_once.note_all(lines)
     for line in lines:
         one_by_one.note(line)
 
     assert (at_once.state, at_once.running) == (one_by_one.state, one_by_one.running)
+    assert (at_once.last_request_id, at_once.kept) == (one_by_one.last_request_id, one_by_one.kept)
+
+
+def test_a_call_right_behind_a_slot_s_first_is_timed_as_itself():
+    probe = _idle()
+    probe.note_all([b"start id-1 0 3000000"])
+    probe.note_all([b"end id-1 4096", b"modules PIL", b"start id-2 1000000 3000000"])
+    assert probe.overdue(3_500_000) is None
+    assert probe.overdue(4_000_000).request_id == "id-2"
 
 
 @pytest.mark.parametrize("behind", [[], [b"kept 1"], [b"kept 1", b"kept 0"]], ids=["nothing", "one", "two"])

@@ -300,6 +300,19 @@ async def test_a_full_fleet_gives_up_who_was_idle_longest_for_who_waits():
     assert (await other).id == "late0"
 
 
+async def test_in_a_full_fleet_a_slot_that_becomes_free_goes_to_whoever_has_waited_since_all_were_busy():
+    world = World(warm=2, max_slots=2)
+    first, second = await world.scaler.acquire(FUNCTION, False), await world.scaler.acquire(FUNCTION, False)
+    other = asyncio.create_task(world.scaler.acquire(replace(FUNCTION, name="g"), False))
+    await asyncio.sleep(0)
+    assert world.fleet.retired == []
+    world.scaler.release(first, False)
+    world.scaler.release(second, False)
+    assert world.fleet.retired == [first.id]
+    await world.deal(1)
+    assert (await other).id == "late0"
+
+
 async def test_a_fleet_that_is_nearly_full_keeps_room_for_functions_that_have_no_slot_yet():
     world = World(warm=4, max_slots=4, spare=1)
     slots = [await world.scaler.acquire(FUNCTION, False) for _ in range(3)]

@@ -26,7 +26,8 @@ COMMANDS: Final = {
     "invoke": ("okiba.apps.cli.functions:invoke", "Invoke a function."),
     "logs": ("okiba.apps.cli.functions:logs", "Show a function's output."),
     "delete": ("okiba.apps.cli.functions:delete", "Delete a function."),
-    "dlq": ("okiba.apps.cli.dlq:dlq", "Look at dead letters: events whose every attempt failed."),
+    "dlq": ("okiba.apps.cli.dlq:dlq", "Dead letters: events whose every attempt failed."),
+    "sweep": ("okiba.apps.cli.sweep:sweep", "Find objects that nobody announced, and have them handled."),
     "doctor": ("okiba.apps.cli.doctor:doctor", "Check this machine, and say what to do."),
 }
 """Name → where the click command is, and its line in `okiba --help`."""

@@ -108,6 +108,10 @@ class OkibaClient:
         """The answer to a PUT of a path; raises one of `core.errors`."""
         return self._request("PUT", path, {}, body, wait_s)
 
+    def act(self, method: str, path: str) -> dict[str, Any]:
+        """The answer to a POST or DELETE of a path; raises one of `core.errors`."""
+        return self._request(method, path, {}, None, ANSWER_S)
+
     def function(self, name: str) -> dict[str, Any]:
         """A function's whole record."""
         return self.get_json(function_path(name))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -235,7 +235,7 @@ class Deployment:
     def _attachments(self, current: _Current) -> dict[str, object]:
         plan = current.plan
         return {
-            "bindings": [_as_json(binding) for binding in plan.bindings],
+            "bindings": [_unaged(_as_json(binding)) for binding in plan.bindings],
             "statements": [_as_json(statement) for statement in plan.statements],
             "requirements": current.requirements,
             "allow_source": plan.allow_source and bool(current.requirements),
@@ -250,7 +250,8 @@ class Deployment:
         return {
             "requirements": layer.get("requirements", ""),
             "allow_source": layer.get("allow_source", False),
-            **{key: record.get(key) for key in ("bindings", "statements", "preload", "managed_by", "warnings")},
+            "bindings": [_unaged(binding) for binding in record["bindings"]],
+            **{key: record.get(key) for key in ("statements", "preload", "managed_by", "warnings")},
         }
 
     # --- wait -----------------------------------------------------------------------------------------------------
@@ -303,6 +304,11 @@ def _configured(found: dict[str, Any]) -> dict[str, Any]:
         "Description": description,
         "Environment": {"Variables": variables},
     }
+
+
+def _unaged(binding: Mapping[str, Any]) -> dict[str, Any]:
+    """Without its age, which is the platform's to say."""
+    return {name: value for name, value in binding.items() if name != "since_ms"}
 
 
 def _as_json(value: Any) -> dict[str, object]:

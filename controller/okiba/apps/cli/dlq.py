@@ -1,4 +1,4 @@
-"""`okiba dlq list | show`: events that no attempt could handle, whole, with what went wrong."""
+"""`okiba dlq list | show | redrive | purge`: events that no attempt could handle, whole, with what went wrong."""
 
 from __future__ import annotations
 
@@ -63,6 +63,35 @@ def show(state: Path, name: str, letter_id: str, *, as_json: bool) -> None:
     click.echo(f"{'died':<12}{clock(letter['died_ms'])}")
     click.echo(f"\nLast error:\n{error_text(letter['error'])}")
     click.echo(f"\nEvent:\n{_readable(letter['event'])}")
+
+
+@dlq.command()
+@click.argument("name")
+@click.argument("letter_ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All dead letters that the function has now.")
+@state_option
+def redrive(state: Path, name: str, letter_ids: tuple[str, ...], *, every: bool) -> None:
+    """Try dead letters of the function NAME again: the same events, with all their attempts before them."""
+    _each(OkibaClient.from_state(state), name, letter_ids, "POST", "redriven", every=every)
+
+
+@dlq.command()
+@click.argument("name")
+@click.argument("letter_ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All dead letters that the function has now.")
+@state_option
+def purge(state: Path, name: str, letter_ids: tuple[str, ...], *, every: bool) -> None:
+    """Delete dead letters of the function NAME for good."""
+    _each(OkibaClient.from_state(state), name, letter_ids, "DELETE", "purged", every=every)
+
+
+def _each(client: OkibaClient, name: str, letter_ids: tuple[str, ...], method: str, done: str, *, every: bool) -> None:
+    if every == bool(letter_ids):
+        raise click.UsageError("name the dead letters by their IDs (okiba dlq list), or all of them by --all")
+    chosen = [letter["id"] for letter in list(_dead_letters(client, name))] if every else letter_ids
+    for letter_id in chosen:
+        client.act(method, f"{_path(name)}/{quote(letter_id, safe='')}")
+    click.echo(f"{name}: {len(chosen)} {done}")
 
 
 def _retrying(client: OkibaClient, names: list[str]) -> Iterator[str]:

@@ -60,15 +60,21 @@ def _examined(state: Path, *, elsewhere: bool) -> Examination:
     """What there is to check: this machine, the Okiba that runs, or both."""
     from okiba.apps.cli.client import OkibaClient
     from okiba.apps.cli.platform_checks import Examination, examine
-    from okiba.apps.local.diagnosis import diagnose
+    from okiba.apps.local.diagnosis import Finding, Verdict, diagnose
     from okiba.apps.local.state import lock_holder
+    from okiba.core.errors import OkibaError
 
     if elsewhere or os.environ.get(PUBLISHED):  # in one of Okiba's containers, which is no machine to start it on
         return examine(OkibaClient.from_state(state))
     machine = diagnose(state, os.environ)
     if lock_holder(state) is None:
         return Examination([*machine, *_hinted(state)])
-    found = examine(OkibaClient.from_state(state))
+    try:
+        client = OkibaClient.from_state(state)
+    except OkibaError as error:
+        advice = f"stop it (end process {lock_holder(state)}), and put the file back from a backup: it has all keys"
+        return Examination([*machine, Finding("credentials", Verdict.FAILED, f"Okiba runs, but {error}", advice)])
+    found = examine(client)
     return Examination(machine + found.findings, found.minio)
 
 

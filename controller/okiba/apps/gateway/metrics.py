@@ -25,6 +25,7 @@ class Metrics:
         self._routed = {
             "accepted": self._counter("okiba_events_accepted", "Bucket events that entered a function's queue.", []),
             "duplicates": self._counter("okiba_events_duplicate", "Bucket events told again and dropped.", []),
+            "repaired": self._counter("okiba_events_repaired", "Accepted events that only a sweep had found.", []),
             "unbound": self._counter("okiba_events_unbound", "Bucket events that concern no function.", []),
             "quarantined": self._counter("okiba_notifications_quarantined", "Notifications nobody can read.", []),
         }

@@ -21,6 +21,7 @@ from okiba.core.layer import layer_of
 from okiba.core.names import resolve
 from okiba.core.payload import payload_bytes
 from okiba.core.preparation import given_up
+from okiba.core.sweeping import Ask, waiting
 from okiba.flow.deploy import KUBERNETES
 from okiba.ports import DeadLetter, LogChunk, Quarantined
 
@@ -45,6 +46,10 @@ class OkibaApi:
         router.add_api_route("/functions/{name}/recent", self.recent, methods=["GET"])
         router.add_api_route("/functions/{name}/dead-letters", self.dead_letters, methods=["GET"])
         router.add_api_route("/functions/{name}/dead-letters/{letter}", self.dead_letter, methods=["GET"])
+        router.add_api_route("/functions/{name}/dead-letters/{letter}", self.redrive, methods=["POST"])
+        router.add_api_route("/functions/{name}/dead-letters/{letter}", self.purge, methods=["DELETE"])
+        router.add_api_route("/sweeps", self.sweeps, methods=["GET"])
+        router.add_api_route("/sweeps/{bucket}", self.sweep, methods=["PUT"])
         router.add_api_route("/quarantine", self.quarantine, methods=["GET"])
         router.add_api_route("/store", self.store, methods=["GET"])
         router.add_api_route("/buckets/{bucket}", self.create_bucket, methods=["PUT"])
@@ -99,6 +104,43 @@ class OkibaApi:
         event = await self._services.queue.payload(found.work)
         return answer_json({**_letter(found), "event": event.decode(errors="replace")})
 
+    async def redrive(self, name: str, letter: str, request: Request) -> Response:
+        """The dead letter's event is tried again from the beginning, as the same event with the same request id."""
+        require_admin(request)
+        function = await self._services.existing(self._name(name))
+        if not await self._services.queue.redrive(function.name, letter, self._services.now_ms()):
+            raise NotFound(f"function {name} has no dead letter {letter[:64]}")
+        self._services.wake(function.name)
+        return answer_json({"function": function.name, "redriven": letter})
+
+    async def purge(self, name: str, letter: str, request: Request) -> Response:
+        """The dead letter is gone for good."""
+        require_admin(request)
+        if not await self._services.queue.purge(self._name(name), letter):
+            raise NotFound(f"function {name} has no dead letter {letter[:64]}")
+        return answer_json({"function": self._name(name), "purged": letter})
+
+    async def sweeps(self, request: Request) -> Response:
+        """The newest sweep of each bucket, and the buckets that functions are bound to."""
+        require_admin(request)
+        sweeps, bound = self._services.sweeps, await self._services.bound_buckets()
+        told = {**waiting(await sweeps.asked()), **await sweeps.told()}
+        passes = [{"bucket": bucket, **asdict(progress)} for bucket, progress in sorted(told.items())]
+        return answer_json({"bound": bound, "sweeps": passes})
+
+    async def sweep(self, bucket: str, request: Request) -> Response:
+        """The bucket is looked through soon for what nobody announced; `existing`: also for what was there before."""
+        require_admin(request)
+        body = await json_body(request, "PutSweep")
+        existing = body.get("existing", False)
+        if not isinstance(existing, bool) or body.keys() - {"existing"}:
+            raise InvalidParameter(f'expected {{"existing": true or false}}, got {str(body)[:100]}')
+        if checked_bucket(bucket) not in await self._services.bound_buckets():
+            raise NotFound(f"no function is bound to a bucket {bucket}")
+        ask = Ask(existing, self._services.now_ms())
+        await self._services.sweeps.ask(bucket, ask)
+        return answer_json({"bucket": bucket, "asked_ms": ask.at_ms}, 202)
+
     async def quarantine(self, request: Request) -> Response:
         """The newest notifications that nobody could read."""
         require_admin(request)
@@ -124,7 +166,7 @@ class OkibaApi:
 
         Or if the present one was refused: deploying the same again is how a user has it tried again.
         """
-        changed = attached(present, wanted)
+        changed = attached(present, wanted, self._services.now_ms())
         layer = None
         if wanted.requirements.strip():
             layer = layer_of(

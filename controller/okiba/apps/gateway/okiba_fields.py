@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from okiba.adapters.s3_store import BUCKET
 from okiba.apps.gateway.lambda_fields import text
-from okiba.core.binding import Binding
+from okiba.core.binding import Binding, made
 from okiba.core.errors import InvalidParameter
 from okiba.core.function import Function, Statement
 from okiba.core.notification import unknown_events
@@ -82,11 +82,11 @@ def checked_bucket(name: str) -> str:
     return name
 
 
-def attached(function: Function, wanted: Attachments) -> Function:
+def attached(function: Function, wanted: Attachments, now_ms: int) -> Function:
     """The function with these attachments in place of what it had, but for its layer, which `core.layer` names."""
     return replace(
         function,
-        bindings=wanted.bindings,
+        bindings=made(wanted.bindings, function.bindings, now_ms),
         statements=wanted.statements,
         preload=wanted.preload,
         managed_by=wanted.managed_by,

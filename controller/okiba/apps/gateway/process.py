@@ -28,6 +28,7 @@ from okiba.adapters.redis_logs import RedisLogs
 from okiba.adapters.redis_owners import EPOCH, RedisOwners
 from okiba.adapters.redis_queue import RedisQueue
 from okiba.adapters.redis_registry import RedisKeys, RedisRegistry
+from okiba.adapters.redis_sweeps import RedisSweeps
 from okiba.adapters.s3_payloads import S3Payloads
 from okiba.adapters.s3_store import S3Store
 from okiba.adapters.slot_opener import HttpSlotOpener
@@ -218,6 +219,7 @@ class Gateway:
             logs=self.logs,
             inbox=self.inbox,
             store=S3Store.of(settings),
+            sweeps=RedisSweeps(self.link),
             spool=settings.state_dir / "spool" / self.ownership.roll.me.name,
             runtimes=installed_runtimes if settings.fleet == "local" else lambda: settings.slot_runtimes,
             machine="arm64" if platform.endswith("aarch64") else "x86_64",
@@ -225,6 +227,7 @@ class Gateway:
             layer=self.layers.read,
             status=lambda: overview.status(self),
             recent=self.recent,
+            wake=self._woken,
             changed=self.catalogue.refresh,
             now_ms=_now_ms,
         )

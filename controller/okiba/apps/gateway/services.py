@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from okiba.adapters.redis_sweeps import RedisSweeps
 from okiba.adapters.s3_store import S3Store
 from okiba.apps.gateway.access import ADMIN
 from okiba.core import policy, strict_json
@@ -20,6 +21,7 @@ from okiba.core.errors import AccessDenied, Conflict, NotFound, PlatformError, P
 from okiba.core.function import Function
 from okiba.core.layer import LayerIntent
 from okiba.core.names import Home
+from okiba.flow.catalogue import routed_bindings
 from okiba.flow.deploy import API, check_manager
 from okiba.ports import Inbox, Keys, Logs, Principal, Queue, Registry
 from okiba.settings import Settings
@@ -47,6 +49,7 @@ class ControlServices:
         status: The whole answer of `GET /okiba/v1/status`.
         recent: A function's last invocations in this process, oldest first.
         now_ms: Wall clock.
+        wake: Told of a function whose queue has got work.
         changed: Told each function's name that was written, and awaited before the request is answered, so that this
             process knows what its caller has just done.
         readers: How many packages may be read at a time; each takes a core for up to two seconds.
@@ -59,6 +62,7 @@ class ControlServices:
     logs: Logs
     inbox: Inbox
     store: S3Store
+    sweeps: RedisSweeps
     spool: Path
     runtimes: Callable[[], Collection[str]]
     machine: str
@@ -67,6 +71,7 @@ class ControlServices:
     status: Callable[[], Awaitable[Mapping[str, Any]]]
     recent: Callable[[str], Sequence[Mapping[str, object]]]
     now_ms: Callable[[], int]
+    wake: Callable[[str], None]
     changed: Callable[[str], Awaitable[None]] = _nobody
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
@@ -85,6 +90,11 @@ class ControlServices:
         if function is None:
             raise NotFound(f"Function not found: {self.home.arn(name)}")
         return function
+
+    async def bound_buckets(self) -> list[str]:
+        """Every bucket that a function is bound to."""
+        bindings = (binding for function in await self.registry.all() for binding in routed_bindings(function))
+        return sorted({binding.bucket for binding in bindings})
 
     async def edit(self, name: str, change: Callable[[Function], Function], revision: str | None = None) -> Function:
         """The function as `change` has made it, stored.

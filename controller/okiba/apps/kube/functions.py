@@ -247,7 +247,11 @@ class FunctionObjects:
             layer = layer_of(wishes.requirements, changes["runtime"], around.platform, allow_source=wishes.allow_source)
         base = present or Function(declared.name, "", "", "", 0, "", 0, "")
         changed = replace(
-            attached(base, wishes), **changes, code_sha256=package.sha256, code_bytes=package.size, layer=layer
+            attached(base, wishes, _wall_ms()),
+            **changes,
+            code_sha256=package.sha256,
+            code_bytes=package.size,
+            layer=layer,
         )
         limited = declared.limits()
         if present is not None and changed == present and not self._asks_again(declared, present):
