@@ -49,6 +49,7 @@ class Release(Talks):
     cluster: Cluster
     namespace: str
     environment: dict[str, str] = field(default_factory=dict)
+    forwards: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def functions(self) -> str:
@@ -117,8 +118,14 @@ class Release(Talks):
 
     @cached_property
     def admin(self) -> str:
-        """The admin port as host:port."""
-        return f"{self.service('okiba-admin')}:4567"
+        """The admin port as host:port: from inside a gateway's pod, for the policies let only the store reach it."""
+        command = ["kubectl", "port-forward", "--namespace", self.namespace, "service/okiba-admin", ":4567"]
+        forward = subprocess.Popen(command, env=self.cluster.environment, stdout=subprocess.PIPE, text=True)
+        self.forwards.append(forward)
+        assert forward.stdout
+        said = forward.stdout.readline()
+        assert said.startswith("Forwarding from 127.0.0.1:"), said
+        return said.split()[2]
 
     def okiba(self, *arguments: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Runs the CLI, as somebody does who has only the release's address and keys."""
@@ -201,6 +208,9 @@ def release(cluster: Cluster, values: Mapping[str, Any] | None = None) -> Iterat
             raise
         finally:
             here.clients.close()
+            for forward in here.forwards:
+                forward.terminate()
+                forward.communicate()
             _remove(here)
 
 

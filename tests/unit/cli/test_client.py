@@ -119,3 +119,13 @@ def test_an_okiba_that_runs_but_does_not_answer_is_told_apart(tmp_path: Path) ->
 def test_a_folder_without_okiba_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no Okiba in"):
         OkibaClient.from_state(tmp_path / "nothing")
+
+
+def test_another_server_at_okibas_address_is_told_from_okiba(server: StandIn) -> None:
+    server.answers["GET /okiba/v1/status"] = Answer({})
+    server.answers["GET /2015-03-31/functions"] = Answer({"other": 1})
+    client = OkibaClient.from_state(server.state)
+    with pytest.raises(PlatformError, match="not this release of Okiba: it tells no 'functions'"):
+        client.get_json("/okiba/v1/status")["functions"]
+    with pytest.raises(PlatformError, match="it tells no 'Functions'"):
+        client.function_names()

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from okiba.apps.cli import main
 from okiba.apps.gateway.store_view import minio_settings
+from okiba.apps.local.state import FolderLock
 from okiba.settings import Settings
 from tests.unit.cli.stand_in import Answer
 from tests.unit.cli.test_elsewhere import variables
@@ -116,3 +117,12 @@ def test_in_one_of_okibas_containers_the_whole_is_checked_and_not_the_container(
     }
     token = json.loads((server.state / "credentials.json").read_text())["webhook_token"]
     assert told["minio"]["environment"]["MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_OKIBAQUEUED"] == token
+
+
+def test_an_okiba_that_runs_without_its_credentials_is_a_finding_beside_the_machine_s(server):
+    (server.state / "credentials.json").unlink()
+    with FolderLock(server.state):
+        result = CliRunner(env={"OKIBA_STATE_DIR": str(server.state), "OKIBA_ENDPOINT": None}).invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "failed   credentials: Okiba runs, but" in result.output
+    assert "checks:" in result.output

@@ -75,15 +75,15 @@ class Slots:
 
 
 @asynccontextmanager
-async def draining(script, function=FUNCTION, queue=None, delays=(0, 0)):
-    """A drain that runs against a queue in memory."""
+async def draining(script, function=FUNCTION, queue=None, delays=(0, 0), known=None):
+    """A drain that runs against a queue in memory; `known` tells the function by name, where it changes."""
     queue, slots = queue or MemoryQueue(), Slots(script)
     kinds = partial(kinds_for, by_memory=False)
     scaler = Scaler(slots, slots, lambda name: function, ScalePolicy(10, 1, 200, 10_000, 50), lambda name: 1, kinds)
     inheritance = Inheritance()
     dispatcher = Dispatcher(scaler, time.time, lambda *_: None)
     policy = RetryPolicy(delays)
-    functions, arns = (lambda name: function), (lambda name: "arn")
+    functions, arns = known or (lambda name: function), (lambda name: "arn")
     drain = Drain("f", functions, arns, queue, dispatcher, scaler, policy, time.time, inheritance)
     await drain.recover()
     task = asyncio.create_task(drain.run())

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from okiba.core.errors import NotFound, StoreUnavailable
+from okiba.core.invocation import Ending, Outcome
 from okiba.ports import Work
+from tests.deadline import soon
 from tests.fakes.queue import MemoryQueue
-from tests.unit.slots.test_drain import GOOD, draining, pump, put
+from tests.unit.slots.test_drain import FUNCTION, GOOD, draining, ends, pump, put
+
+FORGOTTEN = Outcome(Ending.PLATFORM_FAILURE, b"{}")
 
 
 class ForgetfulQueue(MemoryQueue):
@@ -22,6 +26,29 @@ class ForgetfulQueue(MemoryQueue):
         if self.times >= 0:
             raise self.error
         return await super().payload(work)
+
+
+class DeletedMeanwhile(MemoryQueue):
+    """Its function is deleted while the payload is fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.functions = {"f": FUNCTION}
+
+    async def payload(self, work: Work) -> bytes:
+        self.functions.clear()
+        return await super().payload(work)
+
+
+async def test_a_function_that_was_deleted_while_its_payload_was_fetched_does_not_run() -> None:
+    queue = DeletedMeanwhile()
+    async with draining([GOOD], queue=queue, known=queue.functions.get) as (_, slot, drain, _):
+        await put(queue, drain)
+        await soon(lambda: not queue.functions)
+        (lease,) = await queue.recover("f")
+        await queue.bury(lease, FORGOTTEN, "FunctionDeleted")
+        assert await ends(queue) == "dead"
+        assert slot.ran == []
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), NotFound("gone")], ids=["store away", "payload gone"])

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlencode
 
 from okiba.apps.cli.options import ENDPOINT, is_elsewhere
@@ -165,7 +165,7 @@ class OkibaClient:
             raise errors.InvalidParameter(str(error)) from error
         except (NoConnection, HTTPClientError) as error:
             raise self._unreachable(error) from error
-        return answer
+        return Told(answer)
 
     def function_names(self) -> list[str]:
         """The names of all functions, sorted."""
@@ -228,6 +228,14 @@ def _session() -> Any:
     )
 
 
+class Told(dict[str, Any]):
+    """What Okiba has answered; asked for what it has not told, it says that this is not Okiba."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        """Raises PlatformError: another server answers at Okiba's address, or another release."""
+        raise PlatformError(f"what answers there is not this release of Okiba: it tells no {key!r}")
+
+
 def function_path(name: str) -> str:
     """Where Okiba's own API has a function."""
     return f"{API}/functions/{quote(name, safe='')}"
@@ -239,7 +247,7 @@ def _answer(status: int, headers: Mapping[str, str], content: bytes) -> dict[str
     except ValueError as error:
         raise PlatformError(f"expected JSON from Okiba, got {content[:80]!r} (HTTP {status})") from error
     if status < 300 and isinstance(body, dict):
-        return body
+        return Told(body)
     fields = body if isinstance(body, dict) else {}
     message = str(fields.get("message") or fields.get("Message") or f"HTTP {status}")
     raise _error(str(headers.get("x-amzn-ErrorType") or fields.get("Type")), status, message)
