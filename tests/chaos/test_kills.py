@@ -10,21 +10,18 @@ import random
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
-from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.benchmarks.events import check, deploy_effect
+from tests.chaos.driver import put_all
 from tests.installation import children, eventually, installation
 
 PUTS = 2_000
-CLIENTS = 4
 KILLS = 3
 SEED = int(os.environ.get("OKIBA_CHAOS_SEED", "20261122"))
 PARTS = ("gateway", "controller", "jobs", "valkey", "minio", "agent", "worker")
-PACE_S = 0.04
 AT_MOST_TWICE = 50
 """Effects that may happen again: an attempt that lost a part of the platform under it is repeated (2 were seen)."""
 
@@ -57,24 +54,6 @@ def leaves(pid):
     """The youngest processes below one."""
     below = children(pid)
     return [leaf for child in below for leaf in leaves(child)] if below else [pid]
-
-
-def put_all(here, keys, acknowledged):
-    local = threading.local()
-
-    def put(key):
-        if not hasattr(local, "s3"):
-            local.s3 = here.client("s3", connect_timeout=5, read_timeout=10)
-        for _ in range(100):
-            with contextlib.suppress(BotoCoreError, ClientError):
-                local.s3.put_object(Bucket="bench-in", Key=key, Body=b"x")
-                acknowledged[key] = time.monotonic()
-                time.sleep(PACE_S)
-                return
-            time.sleep(0.2)
-
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(put, keys))
 
 
 def open_events(here):

@@ -27,6 +27,7 @@ Resources:
           Type: S3
           Properties: {Bucket: !Ref Versioned, Events: ['s3:ObjectCreated:*', 's3:ObjectRemoved:*']}
 """
+BUCKETS = ("swept-plain", "swept-versioned")
 CODE = """
 def handler(event, context):
     for record in event["Records"]:
@@ -55,8 +56,9 @@ def handled(okiba) -> list[str]:
 
 
 def sweep(okiba, *arguments: str) -> dict[str, int]:
-    """How much each bucket's sweep has found."""
-    passes = json.loads(okiba.okiba("sweep", "--json", *arguments, timeout=120).stdout)
+    """How much each bucket's sweep has found; of both buckets unless told otherwise."""
+    buckets = arguments or BUCKETS
+    passes = json.loads(okiba.okiba("sweep", "--json", *buckets, timeout=120).stdout)
     assert {each["state"] for each in passes} == {"done"}
     return {each["bucket"]: each["found"] for each in passes}
 
@@ -70,7 +72,7 @@ def silenced(s3, bucket: str):
 
 
 def test_what_was_announced_is_known_however_it_was_written(okiba, s3):
-    for bucket in ("swept-plain", "swept-versioned"):
+    for bucket in BUCKETS:
         s3.put_object(Bucket=bucket, Key="put ü+%.txt", Body=b"x")
         s3.upload_fileobj(io.BytesIO(b"y" * (9 << 20)), bucket, "multipart.bin")
         s3.copy_object(Bucket=bucket, Key="copied", CopySource={"Bucket": bucket, "Key": "put ü+%.txt"})
@@ -79,12 +81,13 @@ def test_what_was_announced_is_known_however_it_was_written(okiba, s3):
     eventually(lambda: len(handled(okiba)) >= 8, 30)
 
     assert sweep(okiba) == {"swept-plain": 0, "swept-versioned": 0}
+    assert {each["bucket"] for each in json.loads(okiba.okiba("sweep", "--json").stdout)} >= set(BUCKETS)
     assert len(handled(okiba)) == 8
 
 
 def test_what_was_not_announced_is_found_and_handled_once(okiba, s3):
     before, repaired = len(handled(okiba)), okiba.metric("okiba_events_repaired_total")
-    again = [silenced(s3, bucket) for bucket in ("swept-plain", "swept-versioned")]
+    again = [silenced(s3, bucket) for bucket in BUCKETS]
     s3.put_object(Bucket="swept-plain", Key="quiet", Body=b"x")
     s3.put_object(Bucket="swept-versioned", Key="quiet", Body=b"1")
     s3.put_object(Bucket="swept-versioned", Key="quiet", Body=b"2")
@@ -103,8 +106,10 @@ def test_what_was_not_announced_is_found_and_handled_once(okiba, s3):
 def test_what_was_there_before_the_binding_is_handled_when_that_is_asked_for(okiba, s3):
     assert not any("before-the-binding" in line for line in handled(okiba))
 
+    before = len(handled(okiba))
     assert sweep(okiba, "swept-plain", "--existing") == {"swept-plain": 1}
     eventually(lambda: any("before-the-binding" in line for line in handled(okiba)), 30)
+    assert len(handled(okiba)) == before + 1
     assert "done" in okiba.okiba("sweep", "--status").stdout
 
 

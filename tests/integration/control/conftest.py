@@ -28,6 +28,7 @@ from okiba.adapters.redis_link import RedisLink
 from okiba.adapters.redis_logs import RedisLogs
 from okiba.adapters.redis_queue import RedisQueue
 from okiba.adapters.redis_registry import RedisKeys, RedisRegistry
+from okiba.adapters.redis_sweeps import RedisSweeps
 from okiba.adapters.s3_store import S3Store
 from okiba.adapters.vault import Vault
 from okiba.apps.gateway.control import ControlServices, control_app
@@ -187,6 +188,7 @@ def running(settings: Settings, spool: Path) -> Iterator[ControlPlane]:
             logs=parts.logs,
             inbox=parts.inbox,
             store=parts.store,
+            sweeps=RedisSweeps(parts.link),
             spool=spool,
             runtimes=lambda: ["python3.11"],
             machine=MACHINE,
@@ -195,6 +197,7 @@ def running(settings: Settings, spool: Path) -> Iterator[ControlPlane]:
             status=_status,
             recent=lambda _name: [],
             now_ms=lambda: time.time_ns() // 1_000_000,
+            wake=lambda _name: None,
             changed=tell,
         )
         app = Shim(control_app(services), parts.keys)

@@ -219,6 +219,7 @@ def test_a_worker_killed_while_it_fetches_is_the_platform_s_failure(agents):
     with StrangeStore(answer(b"", "503 Slow Down")) as strange, Connection(slot.address) as first:
         first.send("POST", "/okiba/v1/specialize", {}, json.dumps(slot.order("", code=_part(strange.url))).encode())
         wait_until(lambda: slot.telemetry()["Okiba-State"] == "fetching")
+        wait_until(lambda: processes.children(processes.children(slot.pid)[0]))
 
         kill(processes.children(processes.children(slot.pid)[0])[0])
 
