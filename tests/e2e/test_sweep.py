@@ -119,6 +119,22 @@ def test_a_bucket_that_no_function_is_bound_to_is_refused(okiba, s3):
     assert "no function is bound to a bucket nobodys-bucket" in ran.stderr
 
 
+def test_a_paused_function_s_events_wait_and_are_handled_when_it_is_resumed(okiba, s3):
+    before = len(handled(okiba))
+    okiba.okiba("pause", "note")
+    assert "Paused" in okiba.okiba("list").stdout
+    s3.put_object(Bucket="swept-plain", Key="patient", Body=b"x")
+    eventually(lambda: okiba.metric("okiba_queue_depth", function="note") == 1, 30)
+    event = {"Records": [{"eventName": "called", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}]}
+    assert okiba.invoke("note", event)[0] is None, "calls are answered"
+    assert len(handled(okiba)) == before + 1
+
+    okiba.okiba("resume", "note")
+
+    eventually(lambda: len(handled(okiba)) == before + 2, 30)
+    assert "patient" in handled(okiba)[-1]
+
+
 def test_a_dead_letter_is_redriven_as_the_same_event(okiba, s3):
     okiba.deploy_inline("flaky", "def handler(event, context):\n    raise ValueError(event['n'])\n")
     lambdas = okiba.client("lambda")

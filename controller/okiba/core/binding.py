@@ -45,6 +45,6 @@ def concerns(binding: Binding, bucket: str, key: str, event_name: str) -> bool:
 
 
 def made(wanted: Iterable[Binding], before: Iterable[Binding], now_ms: int) -> tuple[Binding, ...]:
-    """The bindings with their ages: those that were there before keep theirs, others are made now."""
+    """The bindings with their ages: those that were there before keep theirs, if it is known; others are made now."""
     ages = {replace(binding, since_ms=0): binding.since_ms for binding in before}
-    return tuple(replace(binding, since_ms=ages.get(replace(binding, since_ms=0), now_ms)) for binding in wanted)
+    return tuple(replace(binding, since_ms=ages.get(replace(binding, since_ms=0)) or now_ms) for binding in wanted)

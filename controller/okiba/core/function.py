@@ -80,6 +80,7 @@ class Function:
         running: The revision that calls run while this one is being prepared, or was refused; None when this one runs,
             or none ever did. It has no `running` of its own.
         invoke_config_ms: When PutFunctionEventInvokeConfig was last called; None if never, or deleted.
+        paused: Its asynchronous events wait in the queue, and none is begun; calls are answered as ever.
         generation: Counts every write of the record, also those that leave the revision as it is. Whoever writes a
             record that he read passes it on untouched; the registry compares and increments it.
     """
@@ -115,6 +116,7 @@ class Function:
     last_update_reason: str = ""
     running: Function | None = None
     invoke_config_ms: int | None = None
+    paused: bool = False
     generation: int = 0
 
     @property

@@ -232,6 +232,8 @@ class Drain:
         room = self._scaler.room_for_backlog(function, len(self._leased)) if function else 0
         if function is not None and function.reserved_concurrency == 0:
             room = 1 - len(self._leased)  # so that what waits is buried at once, as Lambda does
+        if function is not None and function.paused:
+            room = 0
         leases = await self._queue.lease(self._name, room, self._now_ms()) if room > 0 else []
         self._begin(leases)
         if not leases or len(leases) >= room:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from okiba.core.binding import Binding, concerns
+from okiba.core.binding import Binding, concerns, made
 
 UPLOADED = Binding("Uploaded", "photos", ("s3:ObjectCreated:*",))
 
@@ -61,3 +63,16 @@ def test_prefix_and_suffix_may_overlap_in_the_key():
     binding = Binding("Uploaded", "photos", ("s3:ObjectCreated:*",), prefix="ab", suffix="b")
 
     assert concerns(binding, "photos", "ab", "ObjectCreated:Put")
+
+
+def test_a_binding_keeps_its_age_for_as_long_as_it_is_the_same():
+    first = made(
+        [Binding("A", "photos", ("s3:ObjectCreated:*",)), Binding("B", "photos", ("s3:ObjectCreated:*",))], (), 5
+    )
+    again = made([replace(first[0], since_ms=0), replace(first[1], since_ms=0, prefix="in/")], first, 9)
+    assert [binding.since_ms for binding in (*first, *again)] == [5, 5, 5, 9]
+
+
+def test_a_binding_of_unknown_age_is_as_old_as_its_next_deployment():
+    (binding,) = made([Binding("A", "photos", ())], [Binding("A", "photos", ())], 9)
+    assert binding.since_ms == 9

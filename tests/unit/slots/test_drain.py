@@ -158,6 +158,18 @@ async def test_failures_of_the_platform_cost_no_retry():
         assert len(slot.ran) == 5
 
 
+async def test_a_paused_function_s_work_waits_until_it_is_resumed():
+    functions = {"f": replace(FUNCTION, paused=True)}
+    async with draining([GOOD], known=functions.get) as (queue, slot, drain, _):
+        await put(queue, drain)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (slot.ran, queue.ledger["f", "e"]) == ([], "open")
+        functions["f"] = FUNCTION
+        drain.wake()
+        assert await ends(queue) == "succeeded"
+
+
 async def test_work_whose_slots_end_before_they_have_it_is_given_others_at_no_cost():
     never = Outcome(Ending.PLATFORM_FAILURE, b"{}", "Okiba.SlotLost", unstarted=True)
     async with draining([never, GOOD]) as (queue, slot, drain, _):

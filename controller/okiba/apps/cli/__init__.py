@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "list": ("okiba.apps.cli.functions:list_functions", "List functions."),
     "invoke": ("okiba.apps.cli.functions:invoke", "Invoke a function."),
     "logs": ("okiba.apps.cli.functions:logs", "Show a function's output."),
+    "pause": ("okiba.apps.cli.functions:pause", "Let a function's asynchronous events wait."),
+    "resume": ("okiba.apps.cli.functions:resume", "Go on with a paused function's events."),
     "delete": ("okiba.apps.cli.functions:delete", "Delete a function."),
     "dlq": ("okiba.apps.cli.dlq:dlq", "Dead letters: events whose every attempt failed."),
     "sweep": ("okiba.apps.cli.sweep:sweep", "Find objects that nobody announced, and have them handled."),

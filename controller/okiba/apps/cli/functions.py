@@ -56,13 +56,31 @@ def _show(records: list[dict[str, Any]]) -> None:
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
     return (
         record["name"],
-        record["state"],
+        "Paused" if record.get("paused") else record["state"],
         record["runtime"],
         f"{record['memory_mb']} MB",
         f"{record['timeout_s']} s",
         ", ".join(sorted({binding["bucket"] for binding in record.get("bindings", [])})) or "-",
         record.get("managed_by", ""),
     )
+
+
+@click.command()
+@click.argument("name")
+@state_option
+def pause(state: Path, name: str) -> None:
+    """Begin no more asynchronous events of the function NAME: they wait, and calls are answered as ever."""
+    OkibaClient.from_state(state).act("PUT", f"{function_path(name)}/paused")
+    click.echo(f"{name} is paused: its events wait until okiba resume {name}")
+
+
+@click.command()
+@click.argument("name")
+@state_option
+def resume(state: Path, name: str) -> None:
+    """Begin the asynchronous events of the function NAME again that waited while it was paused."""
+    OkibaClient.from_state(state).act("DELETE", f"{function_path(name)}/paused")
+    click.echo(f"{name} is resumed")
 
 
 # --- invoke -------------------------------------------------------------------------------------------------------

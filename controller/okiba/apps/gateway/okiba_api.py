@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -48,6 +49,8 @@ class OkibaApi:
         router.add_api_route("/functions/{name}/dead-letters/{letter}", self.dead_letter, methods=["GET"])
         router.add_api_route("/functions/{name}/dead-letters/{letter}", self.redrive, methods=["POST"])
         router.add_api_route("/functions/{name}/dead-letters/{letter}", self.purge, methods=["DELETE"])
+        router.add_api_route("/functions/{name}/paused", self.pause, methods=["PUT"])
+        router.add_api_route("/functions/{name}/paused", self.resume, methods=["DELETE"])
         router.add_api_route("/sweeps", self.sweeps, methods=["GET"])
         router.add_api_route("/sweeps/{bucket}", self.sweep, methods=["PUT"])
         router.add_api_route("/quarantine", self.quarantine, methods=["GET"])
@@ -119,6 +122,20 @@ class OkibaApi:
         if not await self._services.queue.purge(self._name(name), letter):
             raise NotFound(f"function {name} has no dead letter {letter[:64]}")
         return answer_json({"function": self._name(name), "purged": letter})
+
+    async def pause(self, name: str, request: Request) -> Response:
+        """No more of the function's asynchronous events are begun: they wait."""
+        return await self._paused(name, request, paused=True)
+
+    async def resume(self, name: str, request: Request) -> Response:
+        """They are begun again."""
+        return await self._paused(name, request, paused=False)
+
+    async def _paused(self, name: str, request: Request, *, paused: bool) -> Response:
+        require_admin(request)
+        change = partial(replace, paused=paused)
+        function = await self._services.edit(self._name(name), change, whoevers=True)
+        return answer_json({"function": function.name, "paused": function.paused})
 
     async def sweeps(self, request: Request) -> Response:
         """The newest sweep of each bucket, and the buckets that functions are bound to."""

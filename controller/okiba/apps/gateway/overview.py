@@ -88,6 +88,7 @@ def _functions(
         {
             "name": function.name,
             "state": function.state,
+            "paused": function.paused,
             "reason": function.state_reason or function.last_update_reason or None,
             "slots": states.get(function.name, {"idle": 0, "busy": 0, "starting": 0, "waiting": 0}),
             "queued": depths.get(function.name, (0, 0))[0],
