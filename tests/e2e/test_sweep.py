@@ -74,15 +74,16 @@ def silenced(s3, bucket: str):
 def test_what_was_announced_is_known_however_it_was_written(okiba, s3):
     for bucket in BUCKETS:
         s3.put_object(Bucket=bucket, Key="put ü+%.txt", Body=b"x")
+        s3.put_object(Bucket=bucket, Key="empty/folder/")
         s3.upload_fileobj(io.BytesIO(b"y" * (9 << 20)), bucket, "multipart.bin")
         s3.copy_object(Bucket=bucket, Key="copied", CopySource={"Bucket": bucket, "Key": "put ü+%.txt"})
     s3.put_object(Bucket="swept-versioned", Key="copied", Body=b"again")
     s3.delete_object(Bucket="swept-versioned", Key="copied")
-    eventually(lambda: len(handled(okiba)) >= 8, 30)
+    eventually(lambda: len(handled(okiba)) >= 10, 30)
 
     assert sweep(okiba) == {"swept-plain": 0, "swept-versioned": 0}
     assert {each["bucket"] for each in json.loads(okiba.okiba("sweep", "--json").stdout)} >= set(BUCKETS)
-    assert len(handled(okiba)) == 8
+    assert len(handled(okiba)) == 10
 
 
 def test_what_was_not_announced_is_found_and_handled_once(okiba, s3):

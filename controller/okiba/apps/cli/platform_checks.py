@@ -14,6 +14,10 @@ from okiba.apps.cli.client import API, OkibaClient
 from okiba.apps.local.diagnosis import Finding, Verdict
 from okiba.core.errors import OkibaError
 
+PATIENCE_S: Final = 10.0
+STORE_PATIENCE_S: Final = 30.0
+"""The gateway waits for the object store itself, for 20 s at most."""
+
 PART_ADVICE: Final = {
     "redis": "have Redis answer at the address that the gateway was given",
     "fleet": "the controller is away or still starting; its log says why",
@@ -41,16 +45,19 @@ class Examination:
 def examine(client: OkibaClient) -> Examination:
     """Every check of a running Okiba; what does not answer is a finding, too."""
     try:
-        status = client.get_json(f"{API}/status")
+        status = client.get_json(f"{API}/status", wait_s=PATIENCE_S)
+        findings = [_gateway(client, status), *_parts(status), *_functions(status)]
     except OkibaError as error:
         advice = "start Okiba, or correct its address or its key"
         return Examination([Finding("gateway", Verdict.FAILED, str(error), advice)])
-    findings = [_gateway(client, status), *_parts(status), *_functions(status)]
     try:
-        store = client.get_json(f"{API}/store")
+        store = client.get_json(f"{API}/store", wait_s=STORE_PATIENCE_S)
+        seen, minio = [*_store(store)], store["minio"]
     except OkibaError as error:
-        return Examination([*findings, Finding("object store", Verdict.FAILED, str(error), "see the gateway's log")])
-    return Examination([*findings, *_store(store)], store["minio"])
+        seen, minio = [Finding("object store", Verdict.FAILED, str(error), "see the gateway's log")], {}
+    if any(finding.verdict is Verdict.FAILED and finding.check == "object store" for finding in seen):
+        findings = [finding for finding in findings if finding.check != "minio"]  # what was told of it is older
+    return Examination([*findings, *seen], minio)
 
 
 def _gateway(client: OkibaClient, status: Mapping[str, Any]) -> Finding:
