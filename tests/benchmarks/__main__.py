@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.report import Row, save, table
 
-NAMES = ("warm", "cold", "events", "burst", "idle", "cluster")
+NAMES = ("warm", "cold", "events", "burst", "idle", "sweep", "cluster")
 RESULT = Path("build/bench.json")
 
 

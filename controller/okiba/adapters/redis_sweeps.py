@@ -1,7 +1,6 @@
 """Sweeps that are asked for, and how far each bucket's newest one has come; fulfils `flow.repair.SweepBook`.
 
-okiba:sweeps:asked   hash: bucket → {"existing", "at_ms"}
-okiba:sweeps         hash: bucket → flow.repair.Progress
+okiba:sweeps:asked is a hash, bucket → {"existing", "at_ms"}; okiba:sweeps one of bucket → core.sweeping.Progress.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ _T = TypeVar("_T")
 
 ASKED: Final = "okiba:sweeps:asked"
 TOLD: Final = "okiba:sweeps"
+FOUND: Final = "okiba:sweeps:found"
+"""A hash: bucket → how many events all its sweeps have found."""
 
 
 class RedisSweeps:
@@ -41,6 +42,15 @@ class RedisSweeps:
     async def tell(self, bucket: str, progress: Progress) -> None:
         """The newest pass over the bucket has come so far."""
         await self._link.call("HSET", TOLD, bucket, _text(progress))
+
+    async def found(self, bucket: str, count: int) -> None:
+        """So many events more were found in the bucket."""
+        await self._link.call("HINCRBY", FOUND, bucket, count)
+
+    async def found_ever(self) -> dict[str, int]:
+        """How many events sweeps have found, by bucket."""
+        flat: list[bytes] = await self._link.call("HGETALL", FOUND)
+        return {name.decode(): int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
 
     async def told(self) -> dict[str, Progress]:
         """By bucket."""

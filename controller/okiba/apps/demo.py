@@ -31,7 +31,6 @@ from okiba.apps.local.state import lock_holder
 from okiba.core.errors import NotFound, OkibaError, PlatformError
 
 EXAMPLE: Final = Path(__file__).parents[3] / "examples/01-thumbnails"
-STACK: Final = "thumbnails"
 KEY: Final = "portraits/eileen-collins.png"
 
 POLL_S: Final = 0.05
@@ -75,9 +74,9 @@ def _show(state: Path) -> None:
     photo = _photo()
     _start(state)
     client = OkibaClient.from_state(state)
-    plan = plan_of(EXAMPLE, STACK, home=home_of(state))
+    plan = plan_of(EXAMPLE, None, home=home_of(state))
     click.echo(f"Deploying {EXAMPLE.name}")
-    origin = origin_of(EXAMPLE, STACK)
+    origin = origin_of(EXAMPLE, None)
     (deployed,) = Deployment(client, plan, origin, lambda line: click.echo(f"  {line}")).run()
     click.echo(f"  {deployed.name}: {deployed.change}, active")
     photos, thumbnails = plan.buckets
@@ -199,7 +198,8 @@ def timeline(upload: Upload, ran: dict[str, Any], thumbnails: list[Thumbnail]) -
 
 def _what_next(state: Path, name: str, photos: str, thumbnails: str, photo: Path) -> str:
     upload = f'import boto3; boto3.client("s3").upload_file("{photo}", "{photos}", "another.png")'
-    listing = f'import boto3; print(boto3.client("s3").list_objects_v2(Bucket="{thumbnails}")["Contents"])'
+    keys = f'*[o["Key"] for o in boto3.client("s3").list_objects_v2(Bucket="{thumbnails}")["Contents"]]'
+    listing = f"import boto3; print({keys}, sep=chr(10))"
     commands = [
         command_line(state, "status"),
         command_line(state, "logs", name),

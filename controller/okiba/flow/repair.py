@@ -45,6 +45,10 @@ class SweepBook(Protocol):
         """The newest pass over the bucket has come so far."""
         ...
 
+    async def found(self, bucket: str, count: int) -> None:
+        """So many events more were found in the bucket."""
+        ...
+
 
 class _StoodBackError(Exception):
     """Another pass is more urgent."""
@@ -152,8 +156,14 @@ class Repair:
     async def _swept(self, swept: Pass, why: str, rest: Callable[[float], Awaitable[object]]) -> None:
         progress = Progress("running", why, swept.existing, began_ms=self._now_ms())
 
-        def come(swept: Pass) -> Awaitable[None]:
-            return self._book.tell(swept.bucket, _seen(progress, swept))
+        counted = swept.found
+
+        async def come(swept: Pass) -> None:
+            nonlocal counted
+            if swept.found > counted:
+                await self._book.found(swept.bucket, swept.found - counted)
+                counted = swept.found
+            await self._book.tell(swept.bucket, _seen(progress, swept))
 
         try:
             await self._sweeper.run(swept, come, rest)

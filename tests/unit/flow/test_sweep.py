@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -190,6 +191,7 @@ class Book:
     def __init__(self) -> None:
         self.asks: dict[str, Ask] = {}
         self.progress: list[tuple[str, Progress]] = []
+        self.ever: Counter[str] = Counter()
         self.ask_at = ("", "", -1)
 
     async def asked(self):
@@ -203,6 +205,9 @@ class Book:
         self.progress.append((bucket, progress))
         if (bucket, progress.why, progress.looked) == self.ask_at:
             self.asks = {"other": Ask(existing=False, at_ms=NOW)}
+
+    async def found(self, bucket, count):
+        self.ever[bucket] += count
 
     def done(self) -> list[tuple[str, str]]:
         return [(bucket, progress.why) for bucket, progress in self.progress if progress.state == "done"]
@@ -252,6 +257,7 @@ async def test_after_its_own_start_everything_is_swept():
     await steps(repair, time, 60)
 
     assert book.done() == [("photos", "restart")] * 3
+    assert book.ever == {"photos": 3}, "told thrice, for nothing was routed between"
     assert len(await site.routed()) == 1
 
 

@@ -88,7 +88,9 @@ def purge(state: Path, name: str, letter_ids: tuple[str, ...], *, every: bool) -
 def _each(client: OkibaClient, name: str, letter_ids: tuple[str, ...], method: str, done: str, *, every: bool) -> None:
     if every == bool(letter_ids):
         raise click.UsageError("name the dead letters by their IDs (okiba dlq list), or all of them by --all")
-    chosen = [letter["id"] for letter in list(_dead_letters(client, name))] if every else letter_ids
+    chosen = [letter["id"] for letter in _dead_letters(client, name)] if every else letter_ids
+    if not chosen:
+        client.require_function(name)
     for letter_id in chosen:
         client.act(method, f"{_path(name)}/{quote(letter_id, safe='')}")
     click.echo(f"{name}: {len(chosen)} {done}")

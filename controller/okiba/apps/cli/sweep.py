@@ -36,7 +36,10 @@ def sweep(state: Path, buckets: tuple[str, ...], *, existing: bool, only_look: b
     told = client.get_json(f"{API}/sweeps")
     wanted = buckets or tuple(told["bound"])
     if only_look:
-        _show(told["sweeps"], as_json=as_json)
+        known = [each for each in told["sweeps"] if each["bucket"] in (buckets or [each["bucket"]])]
+        if missing := set(buckets) - {each["bucket"] for each in known}:
+            raise NotFound(f"no sweep is known of a bucket {min(missing)}")
+        _show(known, as_json=as_json)
         return
     if not wanted:
         raise NotFound("no function is bound to a bucket; see: okiba deploy --help")
@@ -68,10 +71,10 @@ def _show(passes: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(passes, indent=2))
         return
-    heading = ("BUCKET", "STATE", "WHY", "BEGAN", "OBJECTS", "FOUND", "REASON")
+    heading = ("BUCKET", "STATE", "WHY", "BEGAN", "OBJECTS", "FOUND", "FOUND EVER", "REASON")
     click.echo(in_columns([heading, *map(_row, passes)]) if passes else "No bucket has been swept")
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    counts = (str(one["looked"]), str(one["found"]))
+    counts = (str(one["looked"]), str(one["found"]), str(one["ever"]))
     return one["bucket"], one["state"], one["why"], clock(one["began_ms"]), *counts, one["reason"]

@@ -142,7 +142,11 @@ class OkibaApi:
         require_admin(request)
         sweeps, bound = self._services.sweeps, await self._services.bound_buckets()
         told = {**waiting(await sweeps.asked()), **await sweeps.told()}
-        passes = [{"bucket": bucket, **asdict(progress)} for bucket, progress in sorted(told.items())]
+        ever = await sweeps.found_ever()
+        passes = [
+            {"bucket": bucket, **asdict(progress), "ever": ever.get(bucket, 0)}
+            for bucket, progress in sorted(told.items())
+        ]
         return answer_json({"bound": bound, "sweeps": passes})
 
     async def sweep(self, bucket: str, request: Request) -> Response:
