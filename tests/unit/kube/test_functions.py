@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator
@@ -268,9 +269,13 @@ async def test_a_function_that_cannot_be_prepared_shows_the_reason(namespace):
     async with namespace.followed():
         namespace.kube.apply("hello", HELLO)
         await becomes_true(lambda: namespace.status().get("state") == "Pending", "it is there, and told to be")
-        function = namespace.registry.functions["hello"]
-        await namespace.registry.put(preparation_refused(function, "no such package"), replaces=function.revision)
-        await becomes_true(lambda: namespace.status().get("lastError") == "no such package", "the reason is told")
+        async with asyncio.timeout(10):
+            while namespace.status().get("lastError") != "no such package":
+                function = namespace.registry.functions["hello"]
+                if function.state is State.PENDING:  # once more where the object was read before its first status was
+                    refusal = preparation_refused(function, "no such package")
+                    await namespace.registry.put(refusal, replaces=function.revision)
+                await asyncio.sleep(0.005)
         assert namespace.status()["state"] == "Failed"
         namespace.kube.apply("hello", dict(HELLO))
         await becomes_true(

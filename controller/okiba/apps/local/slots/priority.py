@@ -20,10 +20,11 @@ def lower(pid: int) -> None:
 
 
 def restore(pid: int) -> None:
-    """The process and its descendants run as everybody else does again."""
+    """The process and its descendants run as everybody else does; a worker that gives way by itself still does."""
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
+            if os.sched_getscheduler(int(task.name)) == _undoable_policy():
+                os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
             for child in _children(task):
                 restore(child)
 
