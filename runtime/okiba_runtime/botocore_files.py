@@ -1,4 +1,6 @@
-"""What botocore reads and finds out for a first S3 client, before the fork: of 90 ms that one takes, 30 are left.
+"""What botocore reads and finds out for a first S3 client, before the fork.
+
+Measured with the files alone read ahead, a client took 58 ms; with the rest of this, 28.
 
 It is found out with a client of nobody's, which is thrown away: no session, client or credential is handed on.
 """

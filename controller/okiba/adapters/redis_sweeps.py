@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from okiba.adapters.redis_link import RedisLink
 from okiba.core.sweeping import Ask, Progress
@@ -33,7 +33,7 @@ class RedisSweeps:
 
     async def asked(self) -> dict[str, Ask]:
         """By bucket."""
-        return await self._read(ASKED, lambda fields: Ask(**fields))
+        return await self._read(ASKED, lambda text: Ask(**json.loads(text)))
 
     async def answered(self, bucket: str, ask: Ask) -> None:
         """That one is done; what was asked since stays."""
@@ -49,16 +49,15 @@ class RedisSweeps:
 
     async def found_ever(self) -> dict[str, int]:
         """How many events sweeps have found, by bucket."""
-        flat: list[bytes] = await self._link.call("HGETALL", FOUND)
-        return {name.decode(): int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+        return await self._read(FOUND, int)
 
     async def told(self) -> dict[str, Progress]:
         """By bucket."""
-        return await self._read(TOLD, lambda fields: Progress(**fields))
+        return await self._read(TOLD, lambda text: Progress(**json.loads(text)))
 
-    async def _read(self, key: str, made: Callable[[dict[str, Any]], _T]) -> dict[str, _T]:
+    async def _read(self, key: str, made: Callable[[bytes], _T]) -> dict[str, _T]:
         flat: list[bytes] = await self._link.call("HGETALL", key)
-        return {name.decode(): made(json.loads(text)) for name, text in zip(flat[::2], flat[1::2], strict=True)}
+        return {name.decode(): made(text) for name, text in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _text(record: Ask | Progress) -> str:

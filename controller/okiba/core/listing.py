@@ -48,9 +48,21 @@ def event_of(bucket: str, stored: StoredObject) -> Event:
     )
 
 
-def awaits(binding: Binding, event: Event, modified_ms: int) -> bool:
-    """Whether the binding was there when the object came to be, and should have been told of it."""
-    return modified_ms >= binding.since_ms > 0 and concerns(binding, event.bucket, event.key, event.name)
+def first_concerned(bindings: Iterable[Binding], event: Event, written_ms: int | None) -> Binding | None:
+    """The first of a function's bindings that the event concerns; as with S3, overlapping ones do not double it.
+
+    Args:
+        written_ms: When its object came to be, if only bindings that are known to have been there count.
+    """
+    return next(
+        (
+            binding
+            for binding in bindings
+            if (written_ms is None or written_ms >= binding.since_ms > 0)
+            and concerns(binding, event.bucket, event.key, event.name)
+        ),
+        None,
+    )
 
 
 def told(events: Iterable[Event]) -> bytes:

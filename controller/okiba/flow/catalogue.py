@@ -155,6 +155,11 @@ class Catalogue:
         self.on_change(name, function)
 
 
+def bound_buckets(functions: Iterable[Function]) -> list[str]:
+    """Every bucket of which a function gets events right now, sorted."""
+    return sorted({binding.bucket for function in functions for binding in routed_bindings(function)})
+
+
 def routed_bindings(function: Function) -> tuple[Binding, ...]:
     """The bindings that events are routed by right now."""
     if function.running is None:

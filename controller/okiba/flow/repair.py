@@ -107,7 +107,8 @@ class Repair:
     async def _turn(self) -> None:
         await self._look()
         for bucket, ask in (await self._book.asked()).items():
-            await self._answer(bucket, ask)
+            await self._swept(Pass(bucket, ask.existing), "asked", _no_rest)
+            await self._book.answered(bucket, ask)
         if self._due and self._due[0] <= self._clock():
             for bucket in await self._sweeper.buckets():
                 await self._swept(Pass(bucket), "restart", _no_rest)
@@ -128,13 +129,6 @@ class Repair:
             self._due = [self._clock() + later for later in AGAIN_S]
         self._started, self._was_away = dict(uptimes), False
 
-    async def _answer(self, bucket: str, ask: Ask) -> None:
-        try:
-            await self._swept(Pass(bucket, ask.existing), "asked", _no_rest)
-        except NotFound as missing:
-            log.warning("a sweep was asked for of no bucket", extra={"bucket": bucket, "reason": str(missing)})
-        await self._book.answered(bucket, ask)
-
     async def _go_on(self) -> None:
         """With the scheduled passes, until something is more urgent."""
         while self._open:
@@ -142,8 +136,6 @@ class Repair:
                 await self._swept(self._open[0], "schedule", self._rest)
             except _StoodBackError:
                 return
-            except NotFound as missing:
-                log.warning("a bound bucket is missing", extra={"reason": str(missing)})
             self._open.pop(0)
 
     async def _rest(self, worked_s: float) -> None:
@@ -154,24 +146,22 @@ class Repair:
                 raise _StoodBackError
 
     async def _swept(self, swept: Pass, why: str, rest: Callable[[float], Awaitable[object]]) -> None:
+        """One pass, told of; that a bucket is missing ends it, and no other."""
         progress = Progress("running", why, swept.existing, began_ms=self._now_ms())
 
-        counted = swept.found
-
-        async def come(swept: Pass) -> None:
-            nonlocal counted
-            if swept.found > counted:
-                await self._book.found(swept.bucket, swept.found - counted)
-                counted = swept.found
+        async def come(swept: Pass, found: int) -> None:
+            if found:
+                await self._book.found(swept.bucket, found)
             await self._book.tell(swept.bucket, _seen(progress, swept))
 
+        state, reason = "done", ""
         try:
             await self._sweeper.run(swept, come, rest)
         except NotFound as missing:
-            failed = replace(_seen(progress, swept), state="failed", reason=str(missing), ended_ms=self._now_ms())
-            await self._book.tell(swept.bucket, failed)
-            raise
-        await self._book.tell(swept.bucket, replace(_seen(progress, swept), state="done", ended_ms=self._now_ms()))
+            state, reason = "failed", str(missing)
+            log.warning("a bucket that is to be swept is missing", extra={"bucket": swept.bucket})
+        ended = replace(_seen(progress, swept), state=state, reason=reason, ended_ms=self._now_ms())
+        await self._book.tell(swept.bucket, ended)
 
 
 def _seen(progress: Progress, swept: Pass) -> Progress:

@@ -14,10 +14,10 @@ from typing import Final
 
 from okiba.core import event as events
 from okiba.core.backoff import Backoff
-from okiba.core.binding import Binding, concerns
 from okiba.core.errors import StoreUnavailable
 from okiba.core.event import Event
 from okiba.core.function import Function
+from okiba.core.listing import first_concerned
 from okiba.ports import Inbox, Queue, RawNotification, Work
 
 log = logging.getLogger(__name__)
@@ -132,11 +132,11 @@ class Router:
         self.counts.quarantined += 1
 
     def _works_of(self, event: Event, notification: RawNotification) -> Iterator[Work]:
-        since_ms = events.modified_ms(event) if notification.lane == SWEEP else None
+        written_ms = events.modified_ms(event) if notification.lane == SWEEP else None
         event_id = events.event_id(event)
         unbound = True
         for function in self._functions(event.bucket):
-            binding = _first_binding(function, event, since_ms)
+            binding = first_concerned(function.bindings, event, written_ms)
             if binding is not None:
                 unbound = False
                 request_id = events.request_id(event_id, function.name)
@@ -160,20 +160,3 @@ class Router:
         self.counts.accepted += sum(taken)
         self.counts.repaired += sum(is_new for work, is_new in zip(works, taken, strict=True) if work.source == SWEEP)
         self.counts.duplicates += len(taken) - sum(taken)
-
-
-def _first_binding(function: Function, event: Event, written_ms: int | None) -> Binding | None:
-    """The first of a function's bindings that the event concerns; as with S3, overlapping ones do not double it.
-
-    Args:
-        written_ms: When its object came to be, if bindings that are younger are not concerned.
-    """
-    return next(
-        (
-            binding
-            for binding in function.bindings
-            if concerns(binding, event.bucket, event.key, event.name)
-            and (written_ms is None or written_ms >= binding.since_ms)
-        ),
-        None,
-    )

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from okiba.core import event as events
-from okiba.core.binding import concerns
 from okiba.core.event import Event
 from okiba.core.function import Function
-from okiba.core.listing import StoredObject, awaits, event_of, told
-from okiba.flow.catalogue import routed_bindings
+from okiba.core.listing import StoredObject, event_of, first_concerned, told
+from okiba.flow.catalogue import bound_buckets, routed_bindings
 from okiba.flow.route import EXISTING, SWEEP
 from okiba.ports import Inbox
 
@@ -99,16 +98,15 @@ class Sweeper:
 
     async def buckets(self) -> list[str]:
         """Every bucket that a function is bound to."""
-        bindings = (binding for function in await self._functions() for binding in routed_bindings(function))
-        return sorted({binding.bucket for binding in bindings})
+        return bound_buckets(await self._functions())
 
     async def run(
-        self, swept: Pass, turn: Callable[[Pass], Awaitable[object]], pause: Callable[[float], Awaitable[object]]
+        self, swept: Pass, turn: Callable[[Pass, int], Awaitable[object]], pause: Callable[[float], Awaitable[object]]
     ) -> None:
         """Looks through the bucket, from `swept.after` on.
 
         Args:
-            turn: Awaited after each page: the pass has come so far.
+            turn: Awaited after each page: the pass has come so far, and found so many events in it.
             pause: Awaited with how long the page took (s); what it waits is the throttle.
 
         Raises:
@@ -119,10 +117,11 @@ class Sweeper:
         functions = [function for function in await self._functions() if _bound(function, swept.bucket)]
         began_s = loop.time()
         async for page in self._listing.pages(swept.bucket, _shared_prefix(functions, swept.bucket), swept.after):
-            swept.found += await self._tell(swept, functions, page)
+            found = await self._tell(swept, functions, page)
+            swept.found += found
             swept.looked += len(page)
-            swept.after = page[-1].key
-            await turn(swept)
+            swept.after = _whole(page, swept.after)
+            await turn(swept, found)
             await pause(loop.time() - began_s)
             began_s = loop.time()
 
@@ -135,7 +134,7 @@ class Sweeper:
             due = {
                 events.event_id(event): event
                 for item, event in candidates
-                if _is_due(function, event, item.modified_ms, existing=swept.existing)
+                if first_concerned(routed_bindings(function), event, None if swept.existing else item.modified_ms)
             }
             known = await self._ledger.seen(function.name, list(due)) if due else []
             unheard |= {name: due[name] for name, is_known in zip(due, known, strict=True) if not is_known}
@@ -151,11 +150,12 @@ def _bound(function: Function, bucket: str) -> bool:
     return any(binding.bucket == bucket for binding in routed_bindings(function))
 
 
-def _is_due(function: Function, event: Event, modified_ms: int, *, existing: bool) -> bool:
-    bindings = routed_bindings(function)
-    if existing:
-        return any(concerns(binding, event.bucket, event.key, event.name) for binding in bindings)
-    return any(awaits(binding, event, modified_ms) for binding in bindings)
+def _whole(page: Sequence[StoredObject], before: str) -> str:
+    """The last key of which all versions have been seen: those of the page's last key may go on in the next one."""
+    last = page[-1].key
+    if not any(item.version_id for item in page):
+        return last
+    return next((item.key for item in reversed(page) if item.key != last), before)
 
 
 def _shared_prefix(functions: Iterable[Function], bucket: str) -> str:

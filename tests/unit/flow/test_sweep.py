@@ -74,7 +74,7 @@ class Site:
         await self.sweeper.run(swept, self._turn, _no_rest)
         return swept
 
-    async def _turn(self, swept: Pass) -> None:
+    async def _turn(self, swept: Pass, _found: int) -> None:
         self.turns.append((swept.looked, swept.found, swept.after))
 
     async def routed(self) -> list[tuple[str, str, str]]:
@@ -168,6 +168,20 @@ async def test_versions_and_delete_markers_are_events_of_their_own():
     assert len({event_id(event_of("photos", item)) for item in page}) == 3
 
 
+async def test_a_pass_goes_on_with_all_versions_of_a_key_whose_versions_were_cut_off():
+    versions = [stored("b.jpg", version_id=f"v{number}") for number in range(3)]
+    site = Site(function(), photos=[[stored("a.jpg", version_id="v"), versions[0]], versions[1:]])
+    site.listing.away = 1
+    swept = Pass("photos")
+    with pytest.raises(StoreUnavailable):
+        await site.swept(swept)
+    assert swept.after == "a.jpg"
+
+    await site.swept(swept)
+
+    assert len(await site.routed()) == 4
+
+
 async def test_a_pass_that_was_cut_off_goes_on_behind_the_last_page_that_was_told():
     site = Site(function(), photos=[[stored("a.jpg")], [stored("b.jpg")]])
     site.listing.away = 1
@@ -259,6 +273,17 @@ async def test_after_its_own_start_everything_is_swept():
     assert book.done() == [("photos", "restart")] * 3
     assert book.ever == {"photos": 3}, "told thrice, for nothing was routed between"
     assert len(await site.routed()) == 1
+
+
+async def test_a_missing_bucket_keeps_no_other_from_being_swept():
+    missing = replace(function("first"), bindings=(Binding("A", "missing", CREATED, since_ms=NOW - HOUR),))
+    site = Site(missing, function(), photos=[[stored("a.jpg")]])
+    repair, book = repairing(site, (time := Time()))
+
+    await steps(repair, time, 60)
+
+    assert book.done() == [("photos", "restart")] * 3
+    assert [bucket for bucket, progress in book.progress if progress.state == "failed"] == ["missing"] * 3
 
 
 async def test_a_store_that_runs_on_is_left_alone():

@@ -21,7 +21,7 @@ from okiba.core.errors import AccessDenied, Conflict, NotFound, PlatformError, P
 from okiba.core.function import Function
 from okiba.core.layer import LayerIntent
 from okiba.core.names import Home
-from okiba.flow.catalogue import routed_bindings
+from okiba.flow.catalogue import bound_buckets
 from okiba.flow.deploy import API, check_manager
 from okiba.ports import Inbox, Keys, Logs, Principal, Queue, Registry
 from okiba.settings import Settings
@@ -93,8 +93,7 @@ class ControlServices:
 
     async def bound_buckets(self) -> list[str]:
         """Every bucket that a function is bound to."""
-        bindings = (binding for function in await self.registry.all() for binding in routed_bindings(function))
-        return sorted({binding.bucket for binding in bindings})
+        return bound_buckets(await self.registry.all())
 
     async def edit(
         self,
